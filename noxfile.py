@@ -1,0 +1,85 @@
+"""One session per question; ``nox -l`` lists them, ``nox`` asks all that must be answered with yes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.sessions = ["lint", "types", "tests", "wheel", "e2e"]
+nox.options.error_on_missing_interpreters = True
+
+PYPROJECT = nox.project.load_toml()
+PYTHONS = nox.project.python_versions(PYPROJECT)
+CODE = ("xinfer", "plugins", "tests", "benchmarks", "noxfile.py")
+
+
+def _install(session: nox.Session, *groups: str, editable: bool = True) -> None:
+    session.install(*nox.project.dependency_groups(PYPROJECT, *groups))
+    session.install(*(("-e",) if editable else ()), ".")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Is it well-formed?"""
+    session.install(*nox.project.dependency_groups(PYPROJECT, "lint"))
+    session.run("ruff", "check", *CODE)
+    session.run("ruff", "format", "--check", *CODE)
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Do the types hold?"""
+    _install(session, "types")
+    session.install("nox", *nox.project.dependency_groups(PYPROJECT, "bench"))
+    session.run("mypy", *CODE)
+
+
+def _test(session: nox.Session) -> None:
+    _install(session, "bench")
+    args = session.posargs or ["tests/unit", "tests/integration", "benchmarks", "--benchmark-disable"]
+    session.run("coverage", "run", "-m", "pytest", *args)
+    if not session.posargs:
+        session.run("coverage", "report")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Does it work, without a real engine?"""
+    _test(session)
+
+
+@nox.session(python=PYTHONS, default=False)
+def tests_on(session: nox.Session) -> None:
+    """Does it work on every Python it claims?"""
+    _test(session)
+
+
+@nox.session
+def wheel(session: nox.Session) -> None:
+    """Does the built wheel run, away from the checkout?"""
+    session.install("build")
+    out = Path(session.create_tmp()).resolve()
+    session.run("python", "-m", "build", "--wheel", "--outdir", str(out), ".", silent=True)
+    built = max(out.glob("xinfer-*.whl"), key=lambda path: path.stat().st_mtime)
+    session.install(str(built))
+    with session.chdir(out):
+        for command in (("xinfer",), ("python", "-m", "xinfer")):
+            session.run(*command, "plan", "model=qwen2-instruct", "hw=cuda", silent=True)
+            session.run(*command, "grid", "hw=cuda", "format=json", silent=True)
+            session.run(*command, "plan", "hw=cpu", "engine=llama_cpp", "engine.build=native", silent=True)
+
+
+@nox.session
+def e2e(session: nox.Session) -> None:
+    """Does the real engine run the real model, and are its numbers true to their raw stamps?"""
+    _install(session, "test", editable=False)
+    session.run("pytest", "-m", "e2e", "tests/e2e", *session.posargs)
+
+
+@nox.session(default=False)
+def bench(session: nox.Session) -> None:
+    """How fast is xinfer itself?"""
+    _install(session, "bench", editable=False)
+    session.run("pytest", "benchmarks", "--benchmark-columns=min,median,max,rounds", "-s", *session.posargs)

@@ -1,0 +1,229 @@
+"""The command line: a verb, flags, and ``key=value`` overrides; one line per error, an exit code per kind.
+
+Exit codes: 0 done, 2 what was asked is wrong, 3 the rules or this machine refuse, 4 the engine broke,
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from xinfer import __version__
+from xinfer.errors import ConfigError, XinferError, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from xinfer.compose import Composer
+
+USAGE = """\
+xinfer: name a model and a machine; get the engine, the reasons, the plan, and measured numbers
+
+usage: python -m xinfer [VERB] [FLAGS] [KEY=VALUE …]
+
+verbs
+  run        decide, install, start, measure, record (the default)
+  plan       the decision and the launch plan; touches nothing     format=text|json|shell
+  grid       every published artefact x engine for a machine       format=csv|json
+  hardware   what this machine is, or what hw= declares            format=text|json
+  models     the families of the catalogue                         format=text|json
+  engines    the engines, their plugins and what they pin          format=text|json
+
+flags
+  -m, --multirun     sweep: every comma-separated value of every key is a cell, as in -m hw=cuda,cpu
+  --config-dir DIR   search DIR for model/, hw/, engine/, workload/ and rules/ files first
+  --cfg              print the composed configuration and stop
+  --version, -h, --help
+
+keys (each group is a folder of YAML files)
+  model=qwen2-instruct     model.size=7 model.format=gptq model.quantization=Int4 model.hub=huggingface
+  hw=auto|cpu|cuda|…       hw.gpus=4 hw.os=linux hw.memory_gib=64 hw.gpu.memory_gib=24
+  engine=auto|vllm|…       engine.version=… engine.build=native engine.args.FLAG=VALUE; engine=external engine.url=…
+  workload=smoke|chat|…    workload.concurrency=4 workload.requests=40
+  rules=xinference-2024-08 rules.engines.vllm.linux.eq=linux; ~rules.engines.vllm.family switches a rule off
+  context_length= port= catalog= runs= home= prefer.formats=
+"""
+
+
+class Line(NamedTuple):
+    """A parsed command line."""
+
+    verb: str
+    overrides: list[str]
+    directories: list[Path]
+    multirun: bool
+    only_config: bool
+
+
+def script() -> None:
+    """Run as the console script ``xinfer``."""
+    sys.exit(main(sys.argv[1:]))
+
+
+def main(argv: list[str]) -> int:
+    """Run one command line and return its exit code."""
+    try:
+        if {"-h", "--help"} & set(argv):
+            print(USAGE, end="")
+            return 0
+        if "--version" in argv:
+            print(f"xinfer {__version__}")
+            return 0
+        return _dispatch(parse(argv))
+    except XinferError as error:
+        show(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("xinfer: interrupted; everything that was started has been stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader went away; a second failure while Python flushes would print a traceback.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def show(error: XinferError) -> None:
+    """Print an error as its one line, then the details that came with it."""
+    print(f"xinfer: {error}", file=sys.stderr)
+    for line in error.details:
+        print(f"  {line}", file=sys.stderr)
+
+
+def parse(argv: list[str]) -> Line:
+    """Split a command line into verb, flags and overrides; they may come in any order."""
+    verb, overrides, directories = "", [], []
+    multirun = only_config = False
+    rest = iter(argv)
+    for word in rest:
+        if word in ("-m", "--multirun"):
+            multirun = True
+        elif word == "--cfg":
+            only_config = True
+        elif word == "--config-dir" or word.startswith("--config-dir="):
+            value = word.partition("=")[2] or next(rest, "")
+            if not value:
+                raise ConfigError("--config-dir needs a directory")
+            directories.append(Path(value).absolute())
+        elif "=" in word or word.startswith("~"):
+            overrides.append(word)
+        elif word.startswith("-"):
+            raise ConfigError(f"there is no flag {word!r}{nearest(word, _FLAGS)}; see --help")
+        elif verb or word not in _VERBS:
+            kind = "a second verb" if verb and word in _VERBS else "neither a verb nor key=value"
+            raise ConfigError(f"{word!r} is {kind}; verbs are {', '.join(_VERBS)}{nearest(word, _VERBS)}")
+        else:
+            verb = word
+    return Line(verb or "run", overrides, directories, multirun, only_config)
+
+
+def _dispatch(line: Line) -> int:
+    from xinfer import engines  # noqa: PLC0415 -- --help must not pay for Hydra
+    from xinfer.compose import Composer  # noqa: PLC0415
+
+    if line.multirun and line.verb != "run":
+        raise ConfigError(f"-m sweeps run; {line.verb} takes one machine and one model at a time")
+    composer = Composer([*line.directories, *engines.conf_directories()])
+    if line.only_config:
+        return _config(line, composer)
+    return _VERBS[line.verb](line, composer)
+
+
+def _config(line: Line, composer: Composer) -> int:
+    import yaml  # noqa: PLC0415
+
+    print(yaml.safe_dump(composer.compose(line.overrides), sort_keys=False, allow_unicode=True), end="")
+    return 0
+
+
+def _run(line: Line, composer: Composer) -> int:
+    from xinfer import sweep  # noqa: PLC0415 -- a plan must not pay for the runner
+
+    cells = composer.expand(line.overrides) if line.multirun else [line.overrides]
+    return sweep.run(cells, composer, multirun=line.multirun)
+
+
+def _plan(line: Line, composer: Composer) -> int:
+    from xinfer import flow, report  # noqa: PLC0415
+
+    config = composer.compose(line.overrides)
+    how = _format(config["format"], ("text", "json", "shell"))
+    planned = flow.plan(flow.ask(config, composer), composer)
+    if how == "json":
+        print(_json(planned.document()))
+    elif how == "text":
+        print(report.plan_text(planned), end="")
+    elif planned.launch is not None:
+        print("\n".join(planned.launch.shell()))
+    if planned.launch is None:
+        print(f"xinfer: {planned.decision.because[0]}", file=sys.stderr)
+        return 3
+    return 0
+
+
+def _grid(line: Line, composer: Composer) -> int:
+    from xinfer import grid  # noqa: PLC0415
+
+    config = composer.compose(line.overrides)
+    how = _format(config["format"], ("csv", "json"))
+    rows = grid.rows(config, composer)
+    if how == "json":
+        print(_json(rows))
+    else:
+        grid.write_csv(rows, sys.stdout)
+    return 0
+
+
+def _hardware(line: Line, composer: Composer) -> int:
+    from xinfer import hardware, report  # noqa: PLC0415
+
+    config = composer.compose(line.overrides)
+    how = _format(config["format"], ("text", "json"))
+    found = hardware.declared(config["hw"])
+    print(_json(found) if how == "json" else report.hardware_text(found), end="\n" if how == "json" else "")
+    return 0
+
+
+def _models(line: Line, composer: Composer) -> int:
+    from xinfer import catalog, report  # noqa: PLC0415
+
+    config = composer.compose(line.overrides)
+    how = _format(config["format"], ("text", "json"))
+    families = [f for directory in composer.directories for f in catalog.load(directory / "model").values()]
+    print(_json([report.family_row(f) for f in families]) if how == "json" else report.families_text(families))
+    return 0
+
+
+def _engines(line: Line, composer: Composer) -> int:
+    from xinfer import engines, report  # noqa: PLC0415
+
+    config = composer.compose(line.overrides)
+    how = _format(config["format"], ("text", "json"))
+    usable, broken = engines.load(config["rules"]["engines"])
+    rows = [{"engine": n, "title": e.title, "plugin": "ok", "port": e.port} for n, e in usable.items()]
+    rows += [{"engine": n, "title": n, "plugin": error, "port": None} for n, error in broken.items()]
+    print(_json(rows) if how == "json" else report.rows_text(rows))
+    return 0
+
+
+def _format(chosen: object, allowed: tuple[str, ...]) -> str:
+    """Return the output format; the first allowed one is the verb's own."""
+    if chosen is None:
+        return allowed[0]
+    if chosen not in allowed:
+        raise ConfigError(f"format={chosen} is not one of {', '.join(allowed)}{nearest(str(chosen), allowed)}")
+    return str(chosen)
+
+
+def _json(document: object) -> str:
+    import msgspec  # noqa: PLC0415
+
+    return msgspec.json.format(msgspec.json.encode(document), indent=1).decode()
+
+
+_VERBS: dict[str, Callable[[Line, Composer], int]] = {
+    "run": _run, "plan": _plan, "grid": _grid, "hardware": _hardware, "models": _models, "engines": _engines,
+}  # fmt: skip
+_FLAGS = ("-m", "--multirun", "--config-dir", "--cfg", "--version", "--help")

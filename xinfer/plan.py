@@ -1,0 +1,115 @@
+"""The launch plan: everything needed to put an engine on a machine, and the reason for each part."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+Argv = tuple[str, ...]
+
+
+class Memory(msgspec.Struct, frozen=True, kw_only=True):
+    """What the engine will need and what the machine has, in GiB; null where it is not known."""
+
+    weights_gib: float | None = None
+    kv_gib: float | None = None
+    overhead_gib: float | None = None
+    total_gib: float | None = None
+    available_gib: float | None = None
+    fits: bool | None = None
+    formula: dict[str, str] = {}
+    """For each line, how the figure came about."""
+
+
+class Artefact(msgspec.Struct, frozen=True, kw_only=True):
+    """A directory that must be complete before the engine starts, and the commands that fill it."""
+
+    path: str
+    steps: tuple[Argv, ...]
+
+
+class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """How one engine serves one artefact on one machine."""
+
+    engine: str
+    version: str | None
+    variant: str
+    """Which build of the engine: ``wheel-cpu``, ``native-cuda``, ``cuda``…"""
+    environment: Artefact | None = None
+    weights: Artefact | None = None
+    argv: Argv = ()
+    env: dict[str, str] = {}
+    because: dict[str, str] = {}
+    """For every flag and environment variable, the rule or fact that put it there."""
+    host: str = "127.0.0.1"
+    port: int = 0
+    base_url: str | None = None
+    """Where a server that xinfer does not start listens; null for one that it starts."""
+    device: Literal["cpu", "gpu"] = "cpu"
+    """Whose memory holds the weights."""
+    health: str = "/health"
+    model: str = ""
+    """The name that requests use for the model."""
+    request: dict[str, Any] = {}
+    """Body fields this engine needs for a fixed output length and a defeated prompt cache."""
+    memory: Memory = Memory()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def url(self) -> str:
+        """The server's base address, without ``/v1``."""
+        return self.base_url or f"http://{self.host}:{self.port}"
+
+    @property
+    def install(self) -> tuple[Argv, ...]:
+        """Every command that must have run once before ``argv`` works, in order."""
+        artefacts = (self.environment, self.weights)
+        return tuple(step for artefact in artefacts if artefact for step in artefact.steps)
+
+    def shell(self) -> Iterator[str]:
+        """Yield the lines a person can paste: install commands, then the launch command."""
+        yield from (shlex.join(step) for step in self.install)
+        yield " ".join([*(f"{k}={shlex.quote(v)}" for k, v in self.env.items()), shlex.join(self.argv)])
+
+
+class Command:
+    """Collects a command line in which every flag carries its reason."""
+
+    def __init__(self, *argv: str) -> None:
+        self._argv = argv
+        self._flags: dict[str, tuple[str, ...]] = {}
+        self._env: dict[str, str] = {}
+        self._because: dict[str, str] = {}
+
+    def add(self, flag: str, *values: object, because: str) -> None:
+        """Set a flag and its values; a flag that is there already is replaced where it stands."""
+        self._flags[flag] = tuple(map(str, values))
+        self._because[flag] = because
+
+    def set(self, variable: str, value: object, because: str) -> None:
+        """Set an environment variable."""
+        self._env[variable] = str(value)
+        self._because[variable] = because
+
+    def override(self, args: Mapping[str, object], env: Mapping[str, object]) -> None:
+        """Apply the user's own flags, as ``{max-model-len: 8192}``: true is a bare flag, null removes one."""
+        for name, value in args.items():
+            flag = f"--{name}"
+            if value is None or value is False:
+                self._flags.pop(flag, None)
+                self._because.pop(flag, None)
+            else:
+                self.add(flag, *(() if value is True else (value,)), because=f"engine.args.{name}")
+        for variable, value in env.items():
+            self.set(variable, value, because=f"engine.env.{variable}")
+
+    @property
+    def parts(self) -> dict[str, Any]:
+        """The fields of a :class:`LaunchPlan` that this command line fills."""
+        flags = (word for flag, values in self._flags.items() for word in (flag, *values))
+        return {"argv": (*self._argv, *flags), "env": self._env, "because": self._because}

@@ -1,0 +1,88 @@
+"""What happened to one cell, kept as files that never change.
+
+``runs/<cell-id>/<run-id>/`` holds ``record.json``, written last and atomically, the raw stamps of every
+request and the engine's log. A killed run leaves no ``record.json``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import secrets
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+Status = Literal["ok", "refused", "failed", "skipped"]
+SCHEMA = 1
+PROTOCOL = 1
+"""Raised whenever the same cell would be measured differently, so that old and new never compare."""
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a cell has no numbers."""
+
+    stage: str
+    message: str
+    exit_code: int
+    details: tuple[str, ...] = ()
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """One attempt at one cell."""
+
+    schema: int = SCHEMA
+    cell: str
+    run: str
+    status: Status
+    overrides: tuple[str, ...] = ()
+    started: str
+    """UTC, ISO 8601."""
+    seconds: float
+    failure: Failure | None = None
+    config: dict[str, Any] = {}
+    model: dict[str, Any] | None = None
+    hardware: dict[str, Any] | None = None
+    decision: dict[str, Any] | None = None
+    launch: dict[str, Any] | None = None
+    packages: tuple[str, ...] = ()
+    xinfer: str = ""
+    capabilities: dict[str, Any] | None = None
+    metrics: dict[str, Any] | None = None
+    flags: tuple[dict[str, Any], ...] = ()
+    files: tuple[str, ...] = ()
+
+
+def cell_id(label: str, **defines: Any) -> str:
+    """Name a cell by what defines it: a readable label and a hash of the values."""
+    canonical = msgspec.json.encode({"protocol": PROTOCOL, **defines}, order="sorted")
+    digest = hashlib.sha256(canonical).hexdigest()[:12]
+    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", label).strip("-")[:80]
+    return f"{slug}-{digest}" if slug else digest
+
+
+def run_id() -> str:
+    """Name a run by when it started; the suffix keeps two starts in one second apart."""
+    return f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(3)}"
+
+
+def write(directory: Path, record: Record) -> Path:
+    """Write ``record.json`` so that it is either whole or not there; return its path."""
+    directory.mkdir(parents=True, exist_ok=True)
+    files = sorted(p.name for p in directory.iterdir() if p.is_file())
+    body = msgspec.json.format(msgspec.json.encode(msgspec.structs.replace(record, files=tuple(files))), indent=1)
+    path, partial = directory / "record.json", directory / ".record.json.partial"
+    with partial.open("wb") as stream:
+        stream.write(body + b"\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+    partial.replace(path)
+    return path
+
+
+def read(path: Path) -> Record:
+    """Read one record; raises msgspec.ValidationError for a file of another shape."""
+    return msgspec.json.decode(path.read_bytes(), type=Record)

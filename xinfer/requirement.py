@@ -1,0 +1,69 @@
+"""What an engine needs installed on each kind of machine: a plugin's ``requirements.yaml``, read and filled in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+import yaml
+
+from xinfer import artefacts
+from xinfer.errors import ConfigError
+from xinfer.plan import Artefact
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from xinfer.engines import Job, Settings
+    from xinfer.facts import Hardware
+    from xinfer.plan import Argv
+
+_VARIANTS = {"nvidia": "cuda", "amd": "rocm", "apple": "apple", "intel": "xpu"}
+
+
+class Requirement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One variant of an engine: a version, and the arguments of each ``pip install``."""
+
+    version: str
+    installs: tuple[tuple[str, ...], ...]
+
+    def filled(self, version: str) -> tuple[Argv, ...]:
+        """Return the arguments of each ``pip install`` for one version."""
+        return tuple(tuple(part.replace("{version}", version) for part in install) for install in self.installs)
+
+
+def variant_of(hardware: Hardware) -> str:
+    """Name the kind of build a machine needs: cuda, rocm, xpu, apple or cpu."""
+    return _VARIANTS.get(hardware.gpu.vendor or "", "cpu") if hardware.gpus != 0 else "cpu"
+
+
+def read(path: Path, engine: str, variant: str) -> Requirement:
+    """Return what an engine needs for one variant; ConfigError lists the variants that its plugin knows."""
+    known = msgspec.convert(yaml.safe_load(path.read_bytes()), dict[str, Requirement])
+    if variant not in known:
+        raise ConfigError(f"{engine}: no {variant} build is known to its plugin; known: {', '.join(known)}")
+    return known[variant]
+
+
+class Provided(msgspec.Struct, frozen=True, kw_only=True):
+    """An engine as it will be there: which version, which build, and the interpreter that runs it."""
+
+    version: str | None
+    variant: str
+    environment: Artefact | None
+    """Null where the user's own interpreter has the engine."""
+    python: str
+
+
+def provide(path: Path, asked: Settings, job: Job, variant: str) -> Provided:
+    """Return the environment for one variant of an engine, or the interpreter that the user named."""
+    if asked.python is not None:
+        return Provided(version=asked.version, variant=variant, environment=None, python=asked.python)
+    needs = read(path, asked.name, variant)
+    version = asked.version or needs.version
+    made = artefacts.environment(
+        f"{asked.name}-{variant}-{version}", needs.filled(version), home=job.home, python=job.python
+    )
+    return Provided(
+        version=version, variant=variant, environment=made, python=artefacts.interpreter(made.path)
+    )  # fmt: skip
