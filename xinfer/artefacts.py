@@ -34,7 +34,7 @@ def interpreter(directory: str) -> str:
     return f"{directory}/bin/python"
 
 
-def environment(
+def environment(  # noqa: PLR0913 -- all but two are named
     name: str,
     installs: Iterable[Argv],
     *,

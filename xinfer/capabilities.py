@@ -12,8 +12,6 @@ from xinfer.errors import RequestError
 from xinfer.samples import Capabilities
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from xinfer.spec import Workload
     from xinfer.stream import Reply
 
@@ -33,11 +31,14 @@ PROBE_IDS = 16
 REFUSALS = frozenset({400, 422})
 """What servers answer to fields that they do not know."""
 
+
 class _Tokens(msgspec.Struct):
     tokens: list[int]
 
 
 class Found(NamedTuple):
+    """What the probe leaves for the run."""
+
     capabilities: Capabilities
     ids: list[int]
     """The corpus as the server tokenizes it; empty unless it takes ids as a prompt."""
@@ -49,9 +50,7 @@ class _Answer(NamedTuple):
     error: str | None
 
 
-def completion(
-    target: Target, prompt: Sequence[int] | str, tokens: int, *, extras: bool, stream_options: bool
-) -> bytes:
+def completion(target: Target, prompt: list[int] | str, tokens: int, *, extras: bool, stream_options: bool) -> bytes:
     """Return a completion request; the engine's own fields never replace ours."""
     options = {"stream_options": {"include_usage": True}} if stream_options else {}
     ours = {"model": target.model, "prompt": prompt, "max_tokens": tokens, "temperature": 0, "stream": True}
@@ -107,7 +106,7 @@ class Probe:
             raise RequestError(message)
         return answer, extras, stream_options
 
-    async def _ask(self, prompt: Sequence[int] | str, *, extras: bool, stream_options: bool) -> _Answer:
+    async def _ask(self, prompt: list[int] | str, *, extras: bool, stream_options: bool) -> _Answer:
         body = completion(self._client.target, prompt, PROBE_TOKENS, extras=extras, stream_options=stream_options)
         exchange = await self._client.post(COMPLETIONS, body, timeout_s=self._workload.timeout_s)
         reply = stream.read(exchange.pieces)
@@ -124,7 +123,7 @@ class Probe:
             exchange = await self._client.post(self._path, body, timeout_s=TOKENIZER_TIMEOUT_S)
             try:
                 ids = msgspec.json.decode(exchange.body, type=_Tokens).tokens
-            except msgspec.MsgspecError:
+            except ValueError:
                 continue
             if ids:
                 return ids

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 Day = Literal["2024-07", "2024-08", "2026-08"]
 """A day whose published catalogue is known, named by its month."""
 DAYS: tuple[str, ...] = get_args(Day)
+Counts = Literal["all", "active"]
+"""Which parameters a published size counts: a mixture of experts may be named after its active ones."""
 CHOICES = ("size", "format", "quantization", "hub")
 """The keys of a family's file by which the user selects; they are no part of what is published."""
 
@@ -66,11 +68,12 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
     shape: Shape = Shape()
     note: str | None = None
     """Why a part of this record is unknown, where the catalogue says."""
+    size_counts: Counts = "all"
 
     @property
     def parameters_b(self) -> float | None:
-        """The size as a number, in billions of parameters."""
-        return float(self.size.replace("_", ".")) if self.size else None
+        """All parameters in billions; null where the published size counts only the active ones."""
+        return float(self.size.replace("_", ".")) if self.size and self.size_counts == "all" else None
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -103,6 +106,7 @@ class Family(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     abilities: tuple[str, ...] = ()
     context_length: int | None = None
     note: str | None = None
+    size_counts: Counts = "all"
 
     def specs(self, day: str | None = None) -> tuple[Spec, ...]:
         """Return what was published on a day, in the published order; without a day, on any.
@@ -134,7 +138,7 @@ class Family(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
                     family=self.family, size=row.size, format=row.format, quantization=quantization,
                     hub=hub, id=name, revision=revision or None, file=row.file, bytes=row.bytes,
                     listed=row.listed, context_length=row.context_length or self.context_length,
-                    abilities=self.abilities, shape=shape, note=row.note,
+                    abilities=self.abilities, shape=shape, note=row.note, size_counts=self.size_counts,
                 )  # fmt: skip
 
 

@@ -155,7 +155,7 @@ class Client:
 
 def judge(exchange: Exchange, reply: Reply) -> Failure | None:
     """Return what went wrong with a completion request, or null."""
-    if exchange.failure == "refused" or exchange.status is None:
+    if exchange.status is None:
         return exchange.failure
     if exchange.status != HTTPStatus.OK:
         return f"http {exchange.status}"
@@ -163,8 +163,11 @@ def judge(exchange: Exchange, reply: Reply) -> Failure | None:
         return "error in stream"
     if reply.garbage:
         return "garbage"
-    if reply.is_finished:
-        return None
+    return None if reply.is_finished else _broken(exchange, reply)
+
+
+def _broken(exchange: Exchange, reply: Reply) -> Failure:
+    """Name the way in which a stream ended before its end."""
     if exchange.failure == "timeout":
         return "stalled" if reply.has_tokens else "timeout"
     is_stream = bool(reply.chunks) or not exchange.body.strip()

@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
@@ -81,7 +82,7 @@ class Composer:
         try:
             with initialize_config_dir(str(conf_dir()), version_base="1.3", job_name="xinfer"):
                 config = hydra_compose("config", overrides=quoted)
-            plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+            plain: Any = _unpack(OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
         except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
             raise ConfigError(self._explain(error, overrides)) from error
         return dict(plain)
@@ -194,6 +195,32 @@ def read(path: Path) -> Any:
         return yaml.load(stream, _Loader)  # noqa: S506 -- _Loader is a SafeLoader
 
 
+_PACKED = "packed-json:"
+_LONG = 8
+
+
+def _pack(node: Any) -> Any:
+    """Turn long lists into one string each, on their way through Hydra.
+
+    OmegaConf makes a node of every scalar and copies all of them at each merge; a family's published
+    artefacts cost more than the rest of a plan. A list is only ever replaced as a whole, so nothing is lost.
+    """
+    if isinstance(node, dict):
+        return {key: value if key == "defaults" else _pack(value) for key, value in node.items()}
+    if isinstance(node, list) and (len(node) > _LONG or any(isinstance(item, dict) for item in node)):
+        packed = msgspec.json.encode(node).decode()
+        return node if "${" in packed else _PACKED + packed
+    return node
+
+
+def _unpack(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {key: _unpack(value) for key, value in node.items()}
+    if isinstance(node, str) and node.startswith(_PACKED):
+        return msgspec.json.decode(node[len(_PACKED) :])
+    return node
+
+
 class _Source(FileConfigSource):
     """A configuration source that reads with libyaml."""
 
@@ -206,7 +233,7 @@ class _Source(FileConfigSource):
         with path.open(encoding="utf-8") as stream:
             header = self._get_header_dict(stream.read(512))
         return ConfigResult(
-            config=OmegaConf.create(read(path) or {}), path=f"xinfer://{self.path}",
+            config=OmegaConf.create(_pack(read(path) or {})), path=f"xinfer://{self.path}",
             provider=self.provider, header=header,
         )  # fmt: skip
 

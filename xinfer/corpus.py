@@ -7,6 +7,8 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, TypeVar
 
+import msgspec
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -46,7 +48,7 @@ def nonce(units: Sequence[Unit], *, run_id: str, index: int, length: int = NONCE
 def cut(units: Sequence[Unit], *, index: int, length: int) -> list[Unit]:
     """Return ``length`` consecutive units of the corpus, read in a circle from a place that the index fixes."""
     start = _number("cut", index) % len(units)
-    circle = [*units[start:], *units[:start]]
+    circle = list(units[start:]) + list(units[:start])
     return (circle * (length // len(circle) + 1))[:length]
 
 
@@ -56,6 +58,6 @@ def prompt(units: Sequence[Unit], *, run_id: str, index: int, length: int) -> li
     return head + cut(units, index=index, length=length - len(head))
 
 
-def fingerprint(units: Sequence[Unit]) -> str:
-    """Return a short hash of a prompt or of a list of cuts."""
-    return hashlib.sha256(" ".join(map(str, units)).encode()).hexdigest()[:16]
+def fingerprint(value: object) -> str:
+    """Return a short hash of a prompt or of a list of them."""
+    return hashlib.sha256(msgspec.json.encode(value)).hexdigest()[:16]

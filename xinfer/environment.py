@@ -105,9 +105,7 @@ def _make(artefact: Artefact, plan: LaunchPlan, progress: Progress, log: IO[byte
     try:
         for step in artefact.steps:
             steps.run(step, progress=progress, log=log, hold=lock)
-        if missing := _missing(artefact, plan):
-            message = f"{missing[0]} is not there, though every step succeeded: what was fetched is not what was planned"
-            raise ProvisionError(message)
+        _check(artefact, plan)
         found = Marker(
             steps=artefact.steps,
             resolved=_packages(directory / "bin" / "python") if artefact == plan.environment else (),
@@ -119,6 +117,12 @@ def _make(artefact: Artefact, plan: LaunchPlan, progress: Progress, log: IO[byte
         _remove(directory)
         raise
     return found
+
+
+def _check(artefact: Artefact, plan: LaunchPlan) -> None:
+    if missing := _missing(artefact, plan):
+        message = f"{missing[0]} is not there, though every step succeeded: not what was planned has been fetched"
+        raise ProvisionError(message)
 
 
 def _missing(artefact: Artefact, plan: LaunchPlan) -> list[str]:
@@ -158,7 +162,7 @@ def _foreign(plan: LaunchPlan) -> tuple[str, ...]:
 def _packages(python: Path) -> tuple[str, ...]:
     argv = [str(python), "-m", "pip", "list", "--format=freeze", "--disable-pip-version-check"]
     try:
-        done = subprocess.run(argv, env=steps.variables(), capture_output=True, text=True, check=True)  # noqa: S603
+        done = subprocess.run(argv, env=steps.variables(), capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError) as error:
         message = f"{python}: its packages cannot be listed: {error}"
         raise ProvisionError(message) from error

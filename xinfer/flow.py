@@ -15,8 +15,8 @@ from xinfer import catalog, decision, engines, hardware, memory, rules
 from xinfer.catalog import Family, Spec
 from xinfer.compose import GROUPS, Composer
 from xinfer.decision import Decision, Prefer
-from xinfer.engines import Job
-from xinfer.errors import ConfigError, nearest
+from xinfer.engines import Engine, Job
+from xinfer.errors import ConfigError, EngineError, XinferError, nearest
 from xinfer.facts import Hardware
 from xinfer.plan import LaunchPlan
 from xinfer.rules import Pack
@@ -99,7 +99,7 @@ def plan(asked: Ask, composer: Composer, *, port: int | None = None, python: str
         workload=asked.workload, context_length=_context(asked, made.spec), home=str(home(asked.config)),
         python=python, port=port or asked.config["port"] or engine.port,
     )  # fmt: skip
-    return Planned(ask=asked, decision=made, launch=_with_memory(engine.plan(job), job))
+    return Planned(ask=asked, decision=made, launch=_with_memory(_launch(engine, job), job))
 
 
 def home(config: Mapping[str, Any]) -> Path:
@@ -114,6 +114,17 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def _launch(engine: Engine, job: Job) -> LaunchPlan:
+    """Ask an adapter for its plan; whatever else than a refusal it raises is the plugin's fault, and says so."""
+    try:
+        return engine.plan(job)
+    except XinferError:
+        raise
+    except Exception as error:
+        message = f"the plugin of {engine.name} broke while it planned: {type(error).__name__}: {error}"
+        raise EngineError(message) from error
 
 
 def _with_memory(launch: LaunchPlan, job: Job) -> LaunchPlan:

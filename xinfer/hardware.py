@@ -115,10 +115,10 @@ def missing(profile: Hardware, machine: Hardware) -> tuple[str, ...]:
     A fact that is not known of the machine counts as lacking. The versions of system and driver are not
     compared, nor is bandwidth, which is not read.
     """
-    system = tuple(_missing_system(profile, machine))
-    if system and profile.gpu.vendor == "apple":  # Apple's GPU comes with its system
-        return (*system, *_missing_parts(profile, machine))
-    return (*system, *_missing_parts(profile, machine), *_missing_devices(profile, machine))
+    system, parts = tuple(_missing_system(profile, machine)), _missing_parts(profile, machine)
+    # Apple's GPU comes with its system, which is then said to be missing.
+    devices = () if system and profile.gpu.vendor == "apple" else _missing_devices(profile, machine)
+    return tuple(dict.fromkeys((*system, *parts, *devices)))
 
 
 def _checked(config: object, where: str, keys: Mapping[str, tuple[Any, str]]) -> dict[str, Any]:
@@ -184,7 +184,7 @@ def _missing_parts(profile: Hardware, machine: Hardware) -> Iterator[str]:
         yield _gap(f"{_gib(profile.memory_gib)} of memory", _gib(machine.memory_gib))
     lacking = [name for name in profile.isa or () if name not in (machine.isa or ())]
     if lacking:
-        yield _gap(f"the CPU's {', '.join(lacking)}", machine.isa and "not")
+        yield _gap(f"the CPU's {', '.join(lacking)}", None if machine.isa is None else "not")
 
 
 def _missing_devices(profile: Hardware, machine: Hardware) -> Iterator[str]:

@@ -40,41 +40,33 @@ def probe(target: Target, workload: Workload) -> Capabilities:
 
 
 class _Job(NamedTuple):
-    index: int
+    number: int
     warmup: bool
     body: bytes
     prompt_hash: str
 
 
-class _Work(NamedTuple):
-    jobs: list[_Job]
-    prompts_hash: str
-
-
-def _work(found: Found, target: Target, workload: Workload, run_id: str) -> _Work:
-    """Write out every request beforehand, so that nothing but sending is left for the run."""
+def _prompts(found: Found, workload: Workload, run_id: str) -> tuple[Sequence[list[int] | str], str]:
+    """Return a prompt for each request, and a hash of all without their nonces."""
     if found.ids:
-        return _written(found.ids, workload.input_tokens, found, target, workload, run_id)
+        ids = _cut(found.ids, workload.input_tokens, workload, run_id)
+        return ids, corpus.fingerprint([prompt[corpus.NONCE :] for prompt in ids])
     per_word = found.capabilities.tokens_per_word or TOKENS_PER_WORD
     length = max(1, round(workload.input_tokens / per_word))
-    return _written(corpus.text().split(), length, found, target, workload, run_id)
+    words = _cut(corpus.text().split(), length, workload, run_id)
+    return [" ".join(prompt) for prompt in words], corpus.fingerprint([prompt[corpus.NONCE :] for prompt in words])
 
 
-def _written(
-    units: Sequence[Unit], length: int, found: Found, target: Target, workload: Workload, run_id: str
-) -> _Work:
-    able = found.capabilities
-    jobs: list[_Job] = []
-    cuts: list[Unit] = []
-    for index in range(workload.warmup + workload.requests):
-        prompt = corpus.prompt(units, run_id=run_id, index=index, length=length)
-        cuts += prompt[corpus.NONCE :]
-        written = prompt if found.ids else " ".join(map(str, prompt))
-        body = completion(
-            target, written, workload.output_tokens, extras=able.extras, stream_options=able.stream_options
-        )
-        jobs.append(_Job(index, index < workload.warmup, body, corpus.fingerprint(prompt)))
-    return _Work(jobs, corpus.fingerprint(cuts))
+def _cut(units: Sequence[Unit], length: int, workload: Workload, run_id: str) -> list[list[Unit]]:
+    numbers = range(workload.warmup + workload.requests)
+    return [corpus.prompt(units, run_id=run_id, index=number, length=length) for number in numbers]
+
+
+def _job(number: int, prompt: list[int] | str, target: Target, workload: Workload, able: Capabilities) -> _Job:
+    """Write a request out beforehand, so that nothing but sending is left for the run."""
+    tokens = workload.output_tokens
+    body = completion(target, prompt, tokens, extras=able.extras, stream_options=able.stream_options)
+    return _Job(number, number < workload.warmup, body, corpus.fingerprint(prompt))
 
 
 class _Loop:
@@ -85,7 +77,7 @@ class _Loop:
         self._jobs: Iterator[_Job] = iter(jobs)
         self._workload = workload
         self._timeouts = 0
-        self.exchanges: dict[_Job, Exchange] = {}
+        self.exchanges: dict[int, Exchange] = {}
         self.started = self.ended = (0, 0.0)
         """Stamps and CPU seconds of this process."""
 
@@ -100,7 +92,7 @@ class _Loop:
         for job in self._jobs:
             if not job.warmup and not self.started[0]:
                 self.started = (time.perf_counter_ns(), time.process_time())
-            self.exchanges[job] = await self._exchange(job)
+            self.exchanges[job.number] = await self._exchange(job)
 
     async def _exchange(self, job: _Job) -> Exchange:
         if self._timeouts >= max(PATIENCE, self._workload.concurrency):
@@ -117,7 +109,7 @@ def _sample(job: _Job, exchange: Exchange, target: Target, workload: Workload) -
     reply = stream.read(exchange.pieces)
     error = judge(exchange, reply)
     return Sample(
-        index=job.index,
+        index=job.number,
         warmup=job.warmup,
         t_sched=exchange.t_sched,
         t_send=exchange.t_send,
@@ -140,18 +132,19 @@ def _sample(job: _Job, exchange: Exchange, target: Target, workload: Workload) -
 async def _drive(target: Target, workload: Workload, run_id: str) -> Samples:
     async with Client(target) as client:
         found = await Probe(client, workload).run()
-        work = _work(found, target, workload, run_id)
-        loop = _Loop(client, work.jobs, workload)
+        prompts, prompts_hash = _prompts(found, workload, run_id)
+        jobs = [_job(i, prompt, target, workload, found.capabilities) for i, prompt in enumerate(prompts)]
+        loop = _Loop(client, jobs, workload)
         await loop.run()
     run = Run(
         capabilities=found.capabilities,
         prompts="ids" if found.ids else "text",
-        prompts_hash=work.prompts_hash,
+        prompts_hash=prompts_hash,
         client_cpu_s=loop.ended[1] - loop.started[1],
         started_ns=loop.started[0],
         ended_ns=loop.ended[0],
     )
-    samples = (_sample(job, loop.exchanges[job], target, workload) for job in work.jobs)
+    samples = (_sample(job, loop.exchanges[job.number], target, workload) for job in jobs)
     return Samples(run=run, samples=tuple(samples))
 
 

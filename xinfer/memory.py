@@ -95,6 +95,9 @@ def _weights(spec: Spec, formula: dict[str, str]) -> float | None:
         formula["weights_gib"] = f"the file's {spec.bytes} bytes"
         return spec.bytes / GIB
     bits, size = bits_per_weight(spec), spec.parameters_b
+    if size is None and spec.size is not None:
+        formula["weights_gib"] = f"not known: size {spec.size} counts the active parameters only"
+        return None
     if bits is None or size is None:
         formula["weights_gib"] = f"not known: no bits per weight for {spec.format} {spec.quantization}"
         return None

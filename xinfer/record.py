@@ -54,6 +54,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     metrics: dict[str, Any] | None = None
     flags: tuple[dict[str, Any], ...] = ()
     files: tuple[str, ...] = ()
+    path: str = ""
+    """Where this record was written."""
 
 
 def cell_id(label: str, **defines: Any) -> str:
@@ -69,18 +71,19 @@ def run_id() -> str:
     return f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(3)}"
 
 
-def write(directory: Path, record: Record) -> Path:
-    """Write ``record.json`` so that it is either whole or not there; return its path."""
+def write(directory: Path, record: Record) -> Record:
+    """Write ``record.json``, so that it is either whole or not there, and return it with its path."""
     directory.mkdir(parents=True, exist_ok=True)
     files = sorted(p.name for p in directory.iterdir() if p.is_file())
-    body = msgspec.json.format(msgspec.json.encode(msgspec.structs.replace(record, files=tuple(files))), indent=1)
     path, partial = directory / "record.json", directory / ".record.json.partial"
+    whole = msgspec.structs.replace(record, files=tuple(files), path=str(path))
+    body = msgspec.json.format(msgspec.json.encode(whole), indent=1)
     with partial.open("wb") as stream:
         stream.write(body + b"\n")
         stream.flush()
         os.fsync(stream.fileno())
     partial.replace(path)
-    return path
+    return whole
 
 
 def read(path: Path) -> Record:

@@ -121,7 +121,7 @@ def read(path: Path) -> Samples:
     try:
         run = msgspec.json.decode(head, type=_Head).run
         samples = msgspec.json.Decoder(Sample).decode_lines(rest)
-    except msgspec.MsgspecError as exc:
+    except ValueError as exc:
         message = f"{path}: not raw stamps of a run: {exc}"
         raise ConfigError(message) from exc
     return Samples(run=run, samples=tuple(samples))

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections import deque
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,18 +35,18 @@ WITH_VALUE = {"--target", "--index-url", "--extra-index-url", "--find-links", "-
 """pip's options that are followed by a value, as far as plans use them."""
 NOT_INHERITED = {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__"}
 """What xinfer's own interpreter was started with must not reach the engine's."""
+NO_NETWORK = (
+    r"Failed to establish a new connection|Temporary failure in name resolution|Name or service not known"
+    r"|Connection refused|Network is unreachable|Read timed out|ConnectTimeout|ConnectError|ProxyError"
+    r"|Cannot reach|LocalEntryNotFoundError"
+)
 REMEDIES = (
     (r"No space left on device|Errno 28", "free disk space, or choose another disk with home="),
-    (
-        r"Failed to establish a new connection|Temporary failure in name resolution|Name or service not known"
-        r"|Connection refused|Network is unreachable|Read timed out|ConnectTimeout|ConnectError|ProxyError"
-        r"|Cannot reach|LocalEntryNotFoundError",
-        "the network did not answer: check it, and pip's index-url, then run it again",
-    ),
+    (NO_NETWORK, "the network did not answer: check it, and pip's index-url, then run it again"),
     (r"No matching distribution found", "choose a version that exists for this Python and this machine"),
     (r"ensurepip is not available", "install Python's venv module (Debian and Ubuntu: python3-venv)"),
     (r"No module named pip", "choose an interpreter that has pip, with engine.python="),
-    (r"CMAKE_CUDA_COMPILER|CUDA Toolkit not found|Could not find nvcc", "install the CUDA toolkit (nvcc), then run it again"),
+    (r"CMAKE_CUDA_COMPILER|CUDA Toolkit not found", "install the CUDA toolkit (nvcc), then run it again"),
     (r"CMAKE_HIP_COMPILER|hip-lang|Could not find.*[Hh]ip", "install ROCm with its compiler, then run it again"),
     (r"Could NOT find Vulkan", "install the Vulkan SDK, then run it again"),
     (
@@ -63,7 +64,7 @@ def title(step: Argv) -> str:
     if words[1:3] == ("-m", "venv"):
         return "creating a virtual environment"
     if words[1:4] == ("-m", "pip", "install"):
-        pairs = zip(words[3:], words[4:], strict=False)
+        pairs = pairwise(words[3:])
         named = (word for before, word in pairs if not word.startswith("-") and before not in WITH_VALUE)
         return f"installing {' '.join(named)}"
     if words[1:2] == ("download",):
@@ -82,7 +83,7 @@ def run(step: Argv, *, progress: Progress, log: IO[bytes], hold: int) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         argv = [sys.executable, "-I", "-S", str(GUARD), str(theirs.fileno()), str(GRACE_S), *step]
-        with subprocess.Popen(  # noqa: S603 -- the plan's own argv, as it was printed
+        with subprocess.Popen(
             argv,
             env=variables(),
             pass_fds=(theirs.fileno(), hold),

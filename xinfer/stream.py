@@ -88,14 +88,14 @@ def _lines(pieces: Iterable[Piece]) -> Iterator[_Line]:
     """Yield lines, each with the instant at which its last byte arrived."""
     rest: list[bytes] = []
     t_ns = 0
-    for t_ns, piece in pieces:  # noqa: B007 -- the last stamp is used after the loop
+    for t_ns, piece in pieces:
         first, *more = piece.split(b"\n")
         rest.append(first)
         for line in more:
-            yield _Line(t_ns, b"".join(rest), True)
+            yield _Line(t_ns, b"".join(rest), is_whole=True)
             rest = [line]
     if last := b"".join(rest):
-        yield _Line(t_ns, last, False)
+        yield _Line(t_ns, last, is_whole=False)
 
 
 def _written(choice: _Choice) -> tuple[int, bool]:
@@ -141,7 +141,7 @@ def read(pieces: Iterable[Piece]) -> Reply:
             continue
         try:
             event = _decode(payload)
-        except msgspec.MsgspecError:
+        except (ValueError, RecursionError):
             reply.garbage += line.is_whole
         else:
             _take(reply, line.t_ns, event)

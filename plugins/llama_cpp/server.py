@@ -68,7 +68,7 @@ def _file(text: str, _: ModuleType) -> str:
 def _member(enum: str, prefix: str, **synonyms: str) -> Callable[[str, ModuleType], Any]:
     """Return a reader of one of the wheel's enumerations."""
 
-    def read(text: str, module: ModuleType) -> Any:  # noqa: ANN401
+    def read(text: str, module: ModuleType) -> Any:
         return getattr(module, enum)[prefix + synonyms.get(text, text).upper().replace("-", "_").replace("+", "_")]
 
     return read
@@ -160,7 +160,7 @@ def parser() -> Parser:
     return made
 
 
-def assign(params: Any, field: str, value: object) -> None:  # noqa: ANN401
+def assign(params: Any, field: str, value: object) -> None:
     """Set a field of the parameters by its dotted name."""
     *owners, name = field.split(".")
     for owner in owners:
@@ -168,7 +168,7 @@ def assign(params: Any, field: str, value: object) -> None:  # noqa: ANN401
     setattr(params, name, value)
 
 
-def configured(options: dict[str, Any], module: ModuleType) -> Any:  # noqa: ANN401
+def configured(options: dict[str, Any], module: ModuleType) -> Any:
     """Return ``CommonParams`` with llama-server's defaults and the given options; raise ValueError for a value."""
     params = module.CommonParams()
     params.port, params.n_parallel = 8080, -1
@@ -211,6 +211,12 @@ def is_taken(host: str, port: int) -> bool:
     return False
 
 
+def say(line: str) -> None:
+    """Write a line to the log, ahead of what llama.cpp's own threads write."""
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
+
+
 def main(argv: Sequence[str]) -> NoReturn:
     """Serve until a signal ends the process."""
     # The default action ends the process at once, also while the model is loading inside C++.
@@ -225,13 +231,14 @@ def main(argv: Sequence[str]) -> NoReturn:
         params = configured(options, module)
     except ValueError as error:
         command.error(str(error))
-    print(f"xllamacpp {metadata.version('xllamacpp')}: {module.get_system_info()}", flush=True)
+    say(f"xllamacpp {metadata.version('xllamacpp')}: {module.get_system_info()}")
     try:
         server = module.Server(params)
     except RuntimeError:
         host, port = params.hostnames[0], params.port
-        sys.exit(f"port {port} of {host} is taken" if is_taken(host, port) else "llama.cpp did not start; it says why above")
-    print(f"listening on {server.listening_address}", flush=True)
+        taken = f"port {port} of {host} is taken"
+        sys.exit(taken if is_taken(host, port) else "llama.cpp did not start; it says why above")
+    say(f"listening on {server.listening_address}")
     while True:
         signal.pause()
 

@@ -4,35 +4,30 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 
-from xinfer.errors import ConfigError, nearest
+from xinfer import engines
 
 Build = Literal["wheel", "native"]
 Backend = Literal["cpu", "cuda", "metal", "hip", "vulkan"]
 CacheType = Literal["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1"]
-Positive = Annotated[int, msgspec.Meta(ge=1)]
+Count = Annotated[int, msgspec.Meta(ge=1)]
 Layers = Annotated[int, msgspec.Meta(ge=0)] | Literal["auto", "all"]
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Settings(engines.Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The keys of ``conf/engine/llama_cpp.yaml``, where each is explained."""
 
-    name: str = "llama_cpp"
     build: Build = "wheel"
-    version: str | None = None
     backend: Backend | None = None
     index: str | None = None
-    python: str | None = None
-    slots: Positive | None = None
-    threads: Positive | None = None
+    slots: Count | None = None
+    threads: Count | None = None
     gpu_layers: Layers | None = None
     cache_type_k: CacheType | None = None
     cache_type_v: CacheType | None = None
-    args: dict[str, Any] = {}
-    env: dict[str, str | int | float | None] = {}
 
 
 class Wheel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -40,16 +35,14 @@ class Wheel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     version: str
     package: str
-    source: str
     indexes: dict[Backend, str | None]
 
 
 class Native(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The source package, and the flags it is compiled with."""
+    """The source package, and what it is compiled with."""
 
     version: str
     package: str
-    source: str
     cmake: tuple[str, ...]
     backends: dict[Backend, str]
     variables: dict[str, str]
@@ -67,24 +60,3 @@ def requirements() -> Requirements:
     """Read what the environments are made of."""
     content = Path(__file__).with_name("requirements.yaml").read_bytes()
     return msgspec.yaml.decode(content, type=Requirements)
-
-
-def read(given: dict[str, Any]) -> Settings:
-    """Check the user's settings; raise ConfigError that names the key and what would be allowed."""
-    if unknown := [key for key in given if key not in Settings.__struct_fields__]:
-        known = ", ".join(Settings.__struct_fields__)
-        message = f"engine.{unknown[0]}: llama.cpp has no such setting{nearest(unknown[0], Settings.__struct_fields__)}"
-        raise ConfigError(f"{message}; it has {known}")
-    try:
-        return msgspec.convert(given, Settings)
-    except msgspec.ValidationError as error:
-        what, _, where = str(error).partition(" - at `$")
-        key = where.rstrip("`").strip(".[]")
-        message = f"engine.{key}: {given.get(key)!r}: {what[:1].lower()}{what[1:]}{_allowed(key)}"
-        raise ConfigError(message) from error
-
-
-def _allowed(key: str) -> str:
-    """Return the words that a setting may be, where it is a choice."""
-    choices = {"build": Build, "backend": Backend, "cache_type_k": CacheType, "cache_type_v": CacheType}
-    return f"; allowed: {', '.join(choices[key].__args__)}" if key in choices else ""

@@ -290,7 +290,7 @@ def stranger(port: int, log: Path, words: str) -> Iterator[None]:
 
 
 def test_another_server_is_not_taken_for_the_engine(port: int, log: Path) -> None:
-    """While the engine loads, another server takes the port and answers everything: the engine is not ready."""
+    """A server that takes the port while the engine loads, and answers everything, does not make it ready."""
     expected = f"^fake lost port {port}: another process answers on it; its last words: "
     with (
         stranger(port, log, "hang-at-start"),
@@ -432,7 +432,7 @@ def pids_file(log: Path) -> Path:
 
 
 def forking_plan(port: int, log: Path) -> LaunchPlan:
-    """Return the plan of an engine with a plain child and a daemon that has left its group and its session."""
+    """Return the plan of an engine with a plain child, and a daemon outside its group and session."""
     return plan(port, "fork-children", "--pids-file", pids_file(log))
 
 
@@ -442,7 +442,7 @@ def driver(
 ) -> Iterator[subprocess.Popen[str]]:
     """Run the plan in another interpreter, in a session of its own, and wait there for a signal."""
     arguments = [msgspec.json.encode(launch).decode(), str(log), str(grace_s), "fork" if forks else "alone"]
-    with subprocess.Popen(
+    with subprocess.Popen(  # noqa: S603 -- an argv list of our own
         [sys.executable, "-c", DRIVER, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -1,0 +1,213 @@
+"""One cell from what was asked to its record: judge, provision, start, measure, write."""
+
+from __future__ import annotations
+
+import os
+import time
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from xinfer import __version__, environment, flow, hardware, load, metrics, record, report, validity
+from xinfer.client import Target
+from xinfer.errors import ConfigError, EngineError, Refused, XinferError
+from xinfer.record import Failure, Record
+from xinfer.resources import Usage, usage
+from xinfer.runner import running
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from xinfer.compose import Composer
+    from xinfer.facts import Hardware
+    from xinfer.flow import Ask, Planned
+
+detect = cache(hardware.detect)
+"""This machine, read once: a sweep asks for it in every cell."""
+
+
+class Attempt:
+    """A cell being tried; whatever is known of it so far goes into its record."""
+
+    def __init__(self, overrides: Sequence[str], composer: Composer, progress: Callable[[str], None]) -> None:
+        self.overrides = tuple(overrides)
+        self.composer = composer
+        self.progress = progress
+        self.planned: Planned | None = None
+        self.config: dict[str, Any] = {}
+        self.run = record.run_id()
+        self._started = time.time()
+        self._clock = time.perf_counter()
+        self._fields: dict[str, Any] = {}
+
+    @property
+    def directory(self) -> Path:
+        """Where the record and the raw files of this run lie."""
+        asked = next((o.partition("=")[2] for o in reversed(self.overrides) if o.startswith("runs=")), "runs")
+        return Path(self.config.get("runs") or asked) / self.cell / self.run
+
+    @property
+    def cell(self) -> str:
+        """The cell's id; of a cell that could not be composed, a hash of what was typed."""
+        if self.planned is None:
+            return record.cell_id("invalid", overrides=self.overrides)
+        asked, decision = self.planned.ask, self.planned.decision
+        engine = decision.engine or str(asked.engine["name"])
+        return record.cell_id(
+            f"{asked.family.family}-{engine}-{asked.workload.name}",
+            spec=decision.spec, hardware=asked.hardware, engine=engine, settings=asked.engine,
+            version=self.planned.launch.version if self.planned.launch else None, workload=asked.workload,
+            context_length=asked.config["context_length"], rules=asked.pack.name,
+        )  # fmt: skip
+
+    def judge(self) -> Planned:
+        """Compose, decide and plan; raise Refused when the rules or this machine say no."""
+        self.config = self.composer.compose(self.overrides)
+        asked = flow.ask(self.config, self.composer, detect=detect)
+        self.planned = planned = flow.plan(asked, self.composer)
+        if planned.launch is None:
+            raise Refused(planned.decision.because[0], details=planned.decision.because[1:])
+        if planned.decision.engine == "external":
+            return planned
+        lacks = hardware.missing(asked.hardware, detect())
+        if lacks:
+            raise Refused(f"this machine lacks what hw={asked.hardware.profile} declares: {'; '.join(lacks)}")
+        here = msgspec.structs.replace(asked, hardware=hardware.completed(asked.hardware, detect()))
+        self.planned = planned = self._for_here(here)
+        return planned
+
+    def _for_here(self, asked: Ask) -> Planned:
+        """Plan again with what this machine adds to the profile, and with a port that is free."""
+        planned = flow.plan(asked, self.composer, port=asked.config["port"] or flow.free_port())
+        if planned.launch is None:
+            raise Refused(planned.decision.because[0], details=planned.decision.because[1:])
+        if planned.launch.memory.fits is False:
+            need = planned.launch.memory
+            parts = sum(part for part in (need.weights_gib, need.kv_gib, need.overhead_gib) if part is not None)
+            self.progress(f"warning: needs at least {parts:.1f} GiB; {need.available_gib:.1f} GiB are available")
+        return planned
+
+    def measure(self, planned: Planned) -> None:
+        """Make the environment, start the server, load it, and keep what was seen."""
+        launch, asked = planned.launch, planned.ask
+        if launch is None:
+            raise Refused(planned.decision.because[0])
+        busy = _load_average(detect())
+        if planned.decision.engine == "external":
+            self._load(planned, self._external(planned), Measured(busy))
+            return
+        self.directory.mkdir(parents=True, exist_ok=True)
+        provision_log = self.directory / "provision.log"
+        self._fields["packages"] = tuple(environment.provision(launch, progress=self.progress, log=provision_log))
+        self.progress(f"starting {launch.engine} on {launch.url}")
+        timeout = float(asked.config["start_timeout_s"])
+        with running(launch, log=self.directory / "engine.log", start_timeout_s=timeout) as server:
+            startup = server.startup
+            self.progress(f"ready after {startup.ready_s:.1f} s; measuring workload {asked.workload.name}")
+            before = usage(server.pids())
+            target = Target(url=launch.url, model=launch.model, request=launch.request)
+            self._load(planned, target, Measured(busy, startup.ready_s, startup.first_request_s, before, server.pids))
+
+    def _external(self, planned: Planned) -> Target:
+        settings, launch = planned.ask.engine, planned.launch
+        variable = settings["api_key_env"]
+        key = os.environ.get(variable) if variable else None
+        if variable and key is None:
+            raise ConfigError(f"engine.api_key_env={variable}: there is no such environment variable")
+        url, request = (launch.url, launch.request) if launch else ("", {})
+        model = launch.model if launch and launch.model else load.served_model(url, key)
+        return Target(url=url, model=model, request=request, api_key=key)
+
+    def _load(self, planned: Planned, target: Target, seen: Measured) -> None:
+        asked = planned.ask
+        samples = load.drive(target, asked.workload, run_id=self.run)
+        after = usage(seen.pids()) if seen.pids else Usage(None, None)
+        self.directory.mkdir(parents=True, exist_ok=True)
+        load.write(samples, self.directory / "samples.jsonl")
+        cpu_s = None if after.cpu_s is None or seen.before.cpu_s is None else round(after.cpu_s - seen.before.cpu_s, 3)
+        numbers = msgspec.structs.replace(
+            metrics.summarize(samples, asked.workload), ready_s=seen.ready_s, first_request_s=seen.first_request_s,
+            peak_rss=after.peak_rss, cpu_s=cpu_s,
+        )  # fmt: skip
+        self._fields |= {
+            "metrics": msgspec.to_builtins(numbers),
+            "capabilities": msgspec.to_builtins(samples.run.capabilities),
+            "flags": tuple(msgspec.to_builtins(f) for f in validity.flags(samples, asked.workload, load_per_core=seen.busy)),
+        }
+        if numbers.failed == numbers.requests:
+            reasons = sorted({sample.error for sample in samples.measured if sample.error})
+            raise EngineError(f"all {numbers.requests} requests failed: {', '.join(reasons)}")
+
+    def close(self, error: XinferError | None) -> Record:
+        """Write the record and return it."""
+        status: record.Status = "ok"
+        failure = None
+        if error is not None:
+            status = "failed" if isinstance(error, EngineError) else "refused"
+            failure = Failure(
+                stage=error.stage, message=str(error), exit_code=error.exit_code, details=tuple(error.details)
+            )
+        made = Record(
+            cell=self.cell, run=self.run, status=status, overrides=self.overrides, failure=failure,
+            started=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._started)),
+            seconds=flow.seconds_since(self._clock), config=self._config(), xinfer=__version__,
+            **self._judged(), **self._fields,
+        )  # fmt: skip
+        return record.write(self.directory, made)
+
+    def _config(self) -> dict[str, Any]:
+        """Return the composed configuration without the catalogue and the rules, which have names."""
+        kept = dict(self.config)
+        if "rules" in kept:
+            kept["rules"] = kept["rules"].get("name")
+        if "model" in kept:
+            kept["model"] = {k: v for k, v in kept["model"].items() if k not in ("specs", "shapes")}
+        return kept
+
+    def _judged(self) -> dict[str, Any]:
+        if self.planned is None:
+            return {}
+        document = msgspec.to_builtins(self.planned.document())
+        return {key: document[key] for key in ("model", "hardware", "decision", "launch")}
+
+
+class Measured(NamedTuple):
+    """What was seen around the load: how busy the machine was, and what the server used."""
+
+    busy: float | None
+    ready_s: float | None = None
+    first_request_s: float | None = None
+    before: Usage = Usage(None, None)
+    pids: Callable[[], tuple[int, ...]] | None = None
+
+
+def attempt(
+    overrides: Sequence[str], composer: Composer, progress: Callable[[str], None], *, sweeping: bool
+) -> tuple[Record, Planned | None]:
+    """Try one cell and return its record.
+
+    A ConfigError passes through, because nothing was tried that a record is owed for; in a sweep it is
+    a refused cell like others.
+    """
+    trial = Attempt(overrides, composer, progress)
+    error: XinferError | None = None
+    try:
+        planned = trial.judge()
+        progress(report.summary(planned))
+        trial.measure(planned)
+    except ConfigError as wrong:
+        if not sweeping:
+            raise
+        error = wrong
+    except XinferError as raised:
+        error = raised
+    return trial.close(error), trial.planned
+
+
+def _load_average(machine: Hardware) -> float | None:
+    """Return the load of the last minute per core, before anything is started."""
+    if machine.cores is None or not hasattr(os, "getloadavg"):
+        return None
+    return os.getloadavg()[0] / machine.cores
