@@ -34,7 +34,7 @@ def interpreter(directory: str) -> str:
     return f"{directory}/bin/python"
 
 
-def environment(  # noqa: PLR0913 -- all but two are named
+def environment(
     name: str,
     installs: Iterable[Argv],
     *,

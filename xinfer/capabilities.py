@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from xinfer.stream import Reply
 
 COMPLETIONS = "/v1/completions"
+MODELS = "/v1/models"
 
 TOKENIZERS = (
     ("/tokenize", "content"),  # llama-server
@@ -25,7 +26,7 @@ TOKENIZERS = (
 )
 """Where servers tokenize text for others, and the field that takes the text."""
 
-TOKENIZER_TIMEOUT_S = 10.0
+CONTROL_TIMEOUT_S = 10.0
 PROBE_TOKENS = 8
 PROBE_IDS = 16
 REFUSALS = frozenset({400, 422})
@@ -34,6 +35,14 @@ REFUSALS = frozenset({400, 422})
 
 class _Tokens(msgspec.Struct):
     tokens: list[int]
+
+
+class _Model(msgspec.Struct):
+    id: str
+
+
+class _Models(msgspec.Struct):
+    data: list[_Model]
 
 
 class Found(NamedTuple):
@@ -66,16 +75,17 @@ class Probe:
         self._notes: list[str] = []
 
     async def run(self) -> Found:
-        """Ask, at most eleven times; raise RequestError if the server completes nothing at all."""
+        """Ask, at most a dozen times; raise RequestError if the server completes nothing at all."""
+        await self._name()
         words = min(max(self._workload.input_tokens // 2, 8), 256)
         answer, extras, stream_options = await self._first(words)
-        ids = await self._tokenize()
-        path = self._path if ids else None
+        path, ids = await self._tokenize()
         takes_ids = bool(ids) and await self._takes(ids, extras=extras, stream_options=stream_options)
         reply = answer.reply
         count = sum(chunk.is_token for chunk in reply.chunks)
         total = reply.completion_tokens
         capabilities = Capabilities(
+            model=self._client.target.model,
             extras=extras,
             stream_options=stream_options,
             usage=total is not None,
@@ -88,6 +98,20 @@ class Probe:
             notes=tuple(self._notes),
         )
         return Found(capabilities, ids if takes_ids else [])
+
+    async def _name(self) -> None:
+        """Ask the server for a model's name, if none was given."""
+        target = self._client.target
+        if target.model:
+            return
+        exchange = await self._client.send(MODELS, timeout_s=CONTROL_TIMEOUT_S)
+        try:
+            name = msgspec.json.decode(exchange.body, type=_Models).data[0].id
+        except (ValueError, IndexError) as exc:
+            why = explain(exchange, stream.read(()), target)
+            message = f"{target.place}{MODELS}: lists no model: {why}; name one with engine.model="
+            raise RequestError(message) from exc
+        self._client.target = msgspec.structs.replace(target, model=name)
 
     async def _first(self, words: int) -> tuple[_Answer, bool, bool]:
         """Return the first completion, and which of the fields the server took; most is asked first."""
@@ -108,26 +132,26 @@ class Probe:
 
     async def _ask(self, prompt: list[int] | str, *, extras: bool, stream_options: bool) -> _Answer:
         body = completion(self._client.target, prompt, PROBE_TOKENS, extras=extras, stream_options=stream_options)
-        exchange = await self._client.post(COMPLETIONS, body, timeout_s=self._workload.timeout_s)
+        exchange = await self._client.send(COMPLETIONS, body, timeout_s=self._workload.timeout_s)
         reply = stream.read(exchange.pieces)
         return _Answer(exchange, reply, judge(exchange, reply))
 
     def _why(self, answer: _Answer) -> str:
         return explain(answer.exchange, answer.reply, self._client.target)
 
-    async def _tokenize(self) -> list[int]:
-        """Return the corpus as token ids; an empty list where the server has no tokenizer for others."""
+    async def _tokenize(self) -> tuple[str | None, list[int]]:
+        """Return where text is tokenized, and the corpus as token ids; null and none if nowhere."""
         fixed = {"model": self._client.target.model, "add_special_tokens": False}
-        for self._path, field in TOKENIZERS:
+        for path, field in TOKENIZERS:
             body = msgspec.json.encode({**fixed, field: corpus.text()})
-            exchange = await self._client.post(self._path, body, timeout_s=TOKENIZER_TIMEOUT_S)
+            exchange = await self._client.send(path, body, timeout_s=CONTROL_TIMEOUT_S)
             try:
                 ids = msgspec.json.decode(exchange.body, type=_Tokens).tokens
             except ValueError:
                 continue
             if ids:
-                return ids
-        return []
+                return path, ids
+        return None, []
 
     async def _takes(self, ids: list[int], *, extras: bool, stream_options: bool) -> bool:
         """Say whether a prompt of ids is taken, and counted as exactly as many tokens."""

@@ -142,7 +142,7 @@ class Family(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
                 )  # fmt: skip
 
 
-def select(  # noqa: PLR0913 -- the four choices by name
+def select(
     family: Family,
     *,
     day: str | None,

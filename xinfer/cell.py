@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import traceback
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,7 +13,7 @@ import msgspec
 
 from xinfer import __version__, environment, flow, hardware, load, metrics, record, report, validity
 from xinfer.client import Target
-from xinfer.errors import ConfigError, EngineError, Refused, XinferError
+from xinfer.errors import ConfigError, Defect, EngineError, Missing, Refused, XinferError
 from xinfer.record import Failure, Record
 from xinfer.resources import Usage, usage
 from xinfer.runner import running
@@ -73,7 +74,7 @@ class Attempt:
             return planned
         lacks = hardware.missing(asked.hardware, detect())
         if lacks:
-            raise Refused(f"this machine lacks what hw={asked.hardware.profile} declares: {'; '.join(lacks)}")
+            raise Missing(f"this machine lacks what hw={asked.hardware.profile} declares: {'; '.join(lacks)}")
         here = msgspec.structs.replace(asked, hardware=hardware.completed(asked.hardware, detect()))
         self.planned = planned = self._for_here(here)
         return planned
@@ -134,7 +135,9 @@ class Attempt:
         self._fields |= {
             "metrics": msgspec.to_builtins(numbers),
             "capabilities": msgspec.to_builtins(samples.run.capabilities),
-            "flags": tuple(msgspec.to_builtins(f) for f in validity.flags(samples, asked.workload, load_per_core=seen.busy)),
+            "flags": tuple(
+                msgspec.to_builtins(f) for f in validity.flags(samples, asked.workload, load_per_core=seen.busy)
+            ),
         }
         if numbers.failed == numbers.requests:
             reasons = sorted({sample.error for sample in samples.measured if sample.error})
@@ -203,6 +206,10 @@ def attempt(
         error = wrong
     except XinferError as raised:
         error = raised
+    except Exception as unforeseen:  # noqa: BLE001 -- one cell's defect must not take the others' records along
+        where = tuple(traceback.format_exception(unforeseen)[-1:])
+        frames = tuple(line.rstrip() for line in traceback.format_tb(unforeseen.__traceback__)[-3:])
+        error = Defect(f"xinfer itself broke: {''.join(where).strip()}", details=frames)
     return trial.close(error), trial.planned
 
 

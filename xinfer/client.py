@@ -35,7 +35,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 
     url: str
     """Base address without ``/v1``."""
-    model: str
+    model: str = ""
+    """The name that requests use; if empty, the first that the server lists."""
     request: dict[str, Any] = {}
     """Body fields for a fixed output length and a defeated prompt cache, which differ between engines."""
     api_key: str | None = None
@@ -125,8 +126,8 @@ class Client:
         """Close the session with whatever is still open."""
         await self._session.close()
 
-    async def post(self, path: str, body: bytes, *, timeout_s: float) -> Exchange:
-        """Send a body and read the answer to its end; every failure is part of what is returned."""
+    async def send(self, path: str, body: bytes | None = None, *, timeout_s: float) -> Exchange:
+        """Post a body, or get, and read the answer to its end; every failure is part of what is returned."""
         exchange = Exchange.at(time.perf_counter_ns())
         try:
             async with asyncio.timeout(timeout_s):
@@ -142,10 +143,11 @@ class Client:
         exchange.t_end = time.perf_counter_ns()
         return exchange
 
-    async def _read(self, exchange: Exchange, url: str, body: bytes) -> None:
+    async def _read(self, exchange: Exchange, url: str, body: bytes | None) -> None:
         """Stamp each piece as it arrives; stop at ``[DONE]``, after which some servers do not hang up."""
-        request = self._session.post(url, data=body, allow_redirects=False, trace_request_ctx=exchange)
-        async with request as response:
+        method = "GET" if body is None else "POST"
+        options: dict[str, Any] = {"allow_redirects": False, "trace_request_ctx": exchange}
+        async with self._session.request(method, url, data=body, **options) as response:
             exchange.t_headers, exchange.status = time.perf_counter_ns(), response.status
             async for piece in response.content.iter_any():
                 exchange.pieces.append((time.perf_counter_ns(), piece))
@@ -176,8 +178,13 @@ def _broken(exchange: Exchange, reply: Reply) -> Failure:
 
 def explain(exchange: Exchange, reply: Reply, target: Target) -> str:
     """Return one line about a failure, without the key even where the server repeats it."""
-    body = "" if reply.chunks else exchange.body[: 4 * DETAIL_CHARACTERS].decode(errors="replace")
-    line = " ".join((reply.error or exchange.detail or body or "no more is known").split())
+    if reply.garbage:
+        said = f"{reply.garbage} lines are no events of a completion stream"
+    elif reply.chunks:
+        said = "the stream ended without finish_reason and without [DONE]"
+    else:
+        said = exchange.body.decode(errors="replace") or "the answer is empty"
+    said = reply.error or exchange.detail or said
     if target.api_key:
-        line = line.replace(target.api_key.strip(), "***")
-    return line[:DETAIL_CHARACTERS]
+        said = said.replace(target.api_key.strip(), "***")
+    return " ".join(said[: 4 * DETAIL_CHARACTERS].split())[:DETAIL_CHARACTERS]

@@ -16,7 +16,7 @@ from xinfer.errors import ConfigError, nearest
 from xinfer.rules import Finding, Source, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from xinfer.facts import Hardware
     from xinfer.rules import Pack
@@ -43,7 +43,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     verdicts: tuple[Verdict, ...]
 
 
-def decide(  # noqa: PLR0913 -- the decision depends on exactly these
+def decide(
     pack: Pack,
     candidates: Sequence[Spec],
     hardware: Hardware,
@@ -68,7 +68,10 @@ def decide(  # noqa: PLR0913 -- the decision depends on exactly these
     if chosen is None:
         because = _refusal(pack, spec, verdicts, engine)
         return Decision(engine=None, spec=spec, rules=pack.name, because=because, verdicts=verdicts)
-    because = _reasons(chosen, pack, ordered, hardware, forced=engine is not None)
+    held = "all its conditions hold" if chosen[2] == "yes" else "no condition fails, and some are unknown"
+    first = f"{chosen[0]} was asked for" if engine else f"{chosen[0]}: first in the order of {pack.name}"
+    fits = memory.estimate(spec, hardware, tokens=tokens, device=memory.device_of(hardware)).fits
+    because = (f"{first}; {held}", *_choices(chosen[0], spec, ordered, hardware, prefer, fits=fits))
     return Decision(engine=chosen[0], spec=spec, rules=pack.name, because=because, verdicts=verdicts)
 
 
@@ -88,6 +91,25 @@ def _judge(pack: Pack, engine: str, facts: Mapping[str, Any], broken: Mapping[st
         )  # fmt: skip
         findings = (*findings, plugin)
     return Verdict(engine=engine, verdict=rules.answer(findings), findings=findings)
+
+
+def _refusal(pack: Pack, spec: Spec, verdicts: Sequence[Verdict], engine: str | None) -> tuple[str, ...]:
+    """Say what refuses: of each engine asked for, the failed conditions, else the unknown ones."""
+    asked = [v for v in verdicts if engine in (None, v.engine)]
+    is_open = any(v.verdict == "unknown" for v in asked)
+    if engine is None:
+        said = f"knows no engine for {spec.family}" if is_open else "refuses every engine"
+        reasons = [f"{v.engine} ({_missing(v)})" for v in asked]
+    else:
+        said = f"cannot decide whether {engine} may serve {spec.family}" if is_open else f"refuses {engine}"
+        reasons = [_missing(v) for v in asked]
+    note = (spec.note,) if spec.note and spec.format is None else ()
+    return (f"{pack.name} {said}: {', '.join(reasons)}", *note)
+
+
+def _missing(verdict: Verdict) -> str:
+    findings = verdict.of("failed") or verdict.of("unknown")
+    return ", ".join(f"plugin: {f.observed}" if f.id == "plugin" else f.id for f in findings) or "no conditions"
 
 
 def _choose(
@@ -127,19 +149,24 @@ def _rank(value: str | None, order: Sequence[str]) -> int:
     return lowered.index(value.lower()) if value and value.lower() in lowered else len(order)
 
 
-def _reasons(
-    chosen: tuple[str, Spec, str], pack: Pack, ordered: Sequence[Spec], hardware: Hardware, *, forced: bool
-) -> tuple[str, ...]:
-    engine, spec, wanted = chosen
-    held = "all its conditions hold" if wanted == "yes" else "no condition fails, and some are unknown"
-    first = f"{engine} was asked for, and {held}" if forced else f"{engine}: first in the order of {pack.name}; {held}"
-    open_parts = [
-        (name, value)
-        for name in ("size", "format", "quantization", "hub")
-        if len({getattr(s, name) for s in ordered}) > 1 and (value := getattr(spec, name)) is not None
-    ]
-    device = memory.device_of(hardware)
-    has = memory.available(hardware, device)
-    sized = f"the largest not known to exceed {has:g} GiB" if has else "nearest to prefer.size_b, memory not known"
-    why = {"size": sized, "format": "first of prefer.formats that is allowed", "hub": "first of prefer.hubs"}
-    return (first, *(f"{name} {value}: {why.get(name, 'first of prefer.quantizations')}" for name, value in open_parts))
+def _choices(
+    engine: str, spec: Spec, ordered: Sequence[Spec], hardware: Hardware, prefer: Prefer, *, fits: bool | None
+) -> Iterator[str]:
+    """Say why this artefact, for each part that the user left open."""
+    has = memory.available(hardware, memory.device_of(hardware))
+    may = f"{engine} may serve" if has is None or fits is False else f"{engine} may serve and that may fit"
+    size = "nearest to prefer.size_b; memory is not known"
+    if has is not None:
+        size = f"the smallest in this format; known to exceed {has:g} GiB"
+        if fits is not False:
+            size = f"the largest in this format that is not known to exceed {has:g} GiB"
+    for name, order, first in (
+        ("format", prefer.formats, f"the first of prefer.formats that {may}"),
+        ("quantization", prefer.quantizations, f"the first of prefer.quantizations in this format that {may}"),
+        ("size", None, size),
+        ("hub", prefer.hubs, "the first of prefer.hubs that has it"),
+    ):
+        value = getattr(spec, name)
+        if len({getattr(each, name) for each in ordered}) > 1:
+            unranked = order is not None and _rank(value, order) == len(order)
+            yield f"{name} {value}: {f'prefer.{name}s names none that {may}' if unranked else first}"

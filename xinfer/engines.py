@@ -55,7 +55,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """An interpreter that has the engine, instead of an environment of xinfer's own."""
     args: dict[str, Any] = {}
     """The engine's own flags in its own spelling; null leaves a flag out, true makes it a bare one."""
-    env: dict[str, str] = {}
+    env: dict[str, str | int | float] = {}
 
 
 S = TypeVar("S", bound=Settings)
@@ -63,6 +63,10 @@ S = TypeVar("S", bound=Settings)
 
 def settings(job: Job, kind: type[S]) -> S:
     """Give the ``engine`` node its type; ConfigError names the key and what it takes."""
+    known = kind.__struct_fields__
+    for name in job.settings:
+        if name not in known:
+            raise ConfigError(f"engine has no key {name!r}; its keys are {', '.join(known)}{nearest(name, known)}")
     try:
         return msgspec.convert(job.settings, kind)
     except msgspec.ValidationError as error:

@@ -9,10 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-import signal
 import subprocess
-import sys
-import threading
 import time
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -26,7 +23,6 @@ from xinfer.errors import ProvisionError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import FrameType
     from typing import IO
 
     from xinfer.plan import Artefact, LaunchPlan
@@ -48,10 +44,11 @@ class Marker(msgspec.Struct, frozen=True, kw_only=True):
 def provision(plan: LaunchPlan, *, progress: Progress, log: Path) -> list[str]:
     """Make the plan's directories complete and return the packages of the engine's environment.
 
-    Where the plan uses the user's own interpreter, its packages are listed each time.
+    Where the plan uses the user's own interpreter, its packages are listed each time. Whatever interrupts it, the
+    running command is ended and its directory removed; after a SIGKILL, the directory is made anew the next time.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as output, _sigterm_raises():
+    with log.open("ab") as output:
         packages = _complete(plan.environment, plan, progress, output) if plan.environment else _foreign(plan)
         if plan.weights:
             _complete(plan.weights, plan, progress, output)
@@ -167,21 +164,3 @@ def _packages(python: Path) -> tuple[str, ...]:
         message = f"{python}: its packages cannot be listed: {error}"
         raise ProvisionError(message) from error
     return tuple(line for line in done.stdout.splitlines() if "==" in line)
-
-
-@contextmanager
-def _sigterm_raises() -> Iterator[None]:
-    """Make SIGTERM unwind this process, so that steps are ended, where nobody else has seen to that."""
-    is_main = threading.current_thread() is threading.main_thread()
-    if not is_main or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
-        yield
-        return
-
-    def leave(number: int, _: FrameType | None) -> None:
-        sys.exit(128 + number)
-
-    signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -2,11 +2,13 @@
 
 XinferError
 ├── ConfigError        what was asked is wrong: a key, a name, a value, a rule file    exit 2
-├── Refused            the rules, or this machine, say no                              exit 3
+├── Refused            the rules say no                                                exit 3
+│   └── Missing            this machine lacks what the profile declares
 └── EngineError        the engine broke                                                exit 4
     ├── ProvisionError     its environment or the model's files could not be made
     ├── StartError         it died, hung, or found its port taken before it was ready
-    └── RequestError       it was ready, and then did not answer as a server should
+    ├── RequestError       it was ready, and then did not answer as a server should
+    └── Defect             xinfer itself broke while it tried a cell
 
 A message is one line: what is wrong, where, and what would be allowed.
 """
@@ -46,6 +48,12 @@ class Refused(XinferError):  # noqa: N818 -- a refusal is a verdict, not a malfu
     stage = "rules"
 
 
+class Missing(Refused):
+    """This machine is not the one that was planned for."""
+
+    stage = "machine"
+
+
 class EngineError(XinferError):
     """The engine, its environment or its server failed."""
 
@@ -69,6 +77,12 @@ class RequestError(EngineError):
     """A ready server refused or broke a request that it must answer."""
 
     stage = "load"
+
+
+class Defect(EngineError):  # noqa: N818 -- it is xinfer's own, and no error of the user
+    """Something that xinfer did not expect ended a cell; the details say where."""
+
+    stage = "xinfer"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

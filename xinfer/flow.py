@@ -63,7 +63,7 @@ class Planned(msgspec.Struct, frozen=True, kw_only=True):
 
 def ask(config: dict[str, Any], composer: Composer, *, detect: Callable[[], Hardware] = hardware.detect) -> Ask:
     """Check a composed configuration and give its parts their types; ConfigError names the key."""
-    _closed(config, composer)
+    _closed(config)
     chosen = config["model"]
     family = catalog.parse(chosen, f"model/{chosen.get('family')}.yaml")
     pack = rules.load(config["rules"], _pack_file(config, composer))
@@ -99,7 +99,7 @@ def plan(asked: Ask, composer: Composer, *, port: int | None = None, python: str
         workload=asked.workload, context_length=_context(asked, made.spec), home=str(home(asked.config)),
         python=python, port=port or asked.config["port"] or engine.port,
     )  # fmt: skip
-    return Planned(ask=asked, decision=made, launch=_with_memory(_launch(engine, job), job))
+    return Planned(ask=asked, decision=made, launch=_completed(_launch(engine, job), job, asked))
 
 
 def home(config: Mapping[str, Any]) -> Path:
@@ -127,14 +127,16 @@ def _launch(engine: Engine, job: Job) -> LaunchPlan:
         raise EngineError(message) from error
 
 
-def _with_memory(launch: LaunchPlan, job: Job) -> LaunchPlan:
-    """Fill the plan's memory lines from the artefact's own figures."""
+def _completed(launch: LaunchPlan, job: Job, asked: Ask) -> LaunchPlan:
+    """Add what the adapter does not know: the memory lines, and what the pack says of such a build."""
     estimated = memory.estimate(
         job.spec, job.hardware, tokens=job.context_length * job.workload.concurrency, device=launch.device,
         overhead_gib=launch.memory.overhead_gib,
         overhead_why=launch.memory.formula.get("overhead_gib", "not measured for this engine"),
     )  # fmt: skip
-    return msgspec.structs.replace(launch, memory=estimated)
+    flag = asked.pack.build_flags.get(launch.engine, {}).get(launch.variant)
+    notes = (*launch.notes, *([flag.note] if flag else []))
+    return msgspec.structs.replace(launch, memory=estimated, notes=notes)
 
 
 def _external(asked: Ask) -> Planned:
@@ -184,7 +186,7 @@ def _context(asked: Ask, spec: Spec) -> int:
     return length
 
 
-def _closed(config: Mapping[str, Any], composer: Composer) -> None:
+def _closed(config: Mapping[str, Any]) -> None:
     known = {*GROUPS, "context_length", "port", "catalog", "format", "runs", "start_timeout_s", "home", "prefer"}
     for key in config:
         if key not in known:

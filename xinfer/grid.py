@@ -39,7 +39,9 @@ def rows(config: dict[str, Any], composer: Composer) -> list[Row]:
     day = config["catalog"] if config["catalog"] is not None else pack.catalog or catalog.DAYS[-1]
     if str(day) not in catalog.DAYS:
         raise ConfigError(f"catalog={day} is not a day that was kept; say {', '.join(catalog.DAYS)}")
-    families = {name: f for directory in reversed(composer.directories) for name, f in catalog.load(directory / "model").items()}
+    families = {
+        name: f for directory in reversed(composer.directories) for name, f in catalog.load(directory / "model").items()
+    }
     named = [families[name] for name in pack.families if name in families] if pack.families else list(families.values())
     _, broken = engines.load(pack.engines)
     return list(judge(pack, catalog.rows(named, str(day)), hardware.declared(config["hw"]), broken))

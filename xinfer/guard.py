@@ -85,7 +85,7 @@ def _table_from_proc() -> Table:
 
 def _table_from_ps() -> Table:
     argv = ["/bin/ps", "-axo", "pid=,ppid=,pgid=,stat="]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as ps:  # noqa: S603
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as ps:
         table = parse_ps(ps.communicate()[0])
     table.pop(ps.pid, None)
     return table
@@ -109,7 +109,7 @@ def start(argv: list[str]) -> subprocess.Popen[bytes]:
             os._exit(1)
 
     # The guard has a single thread, which is what makes preexec_fn safe here.
-    return subprocess.Popen(argv, process_group=0, preexec_fn=die_with_guard)  # noqa: PLW1509, S603
+    return subprocess.Popen(argv, process_group=0, preexec_fn=die_with_guard)  # noqa: PLW1509
 
 
 def signals_as_bytes() -> int:
@@ -120,9 +120,7 @@ def signals_as_bytes() -> int:
     signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     for number in (*STOPS, signal.SIGCHLD):
         signal.signal(number, lambda *_: None)
-    signal.pthread_sigmask(
-        signal.SIG_SETMASK, ()
-    )  # a mask is inherited from the thread that started this one
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # a mask is inherited from the thread that started this one
     return reading
 
 

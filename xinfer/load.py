@@ -99,7 +99,7 @@ class _Loop:
             exchange = Exchange.at(time.perf_counter_ns())
             exchange.failure, exchange.detail = "abandoned", f"after {self._timeouts} time-outs in a row"
             return exchange
-        exchange = await self._client.post(COMPLETIONS, job.body, timeout_s=self._workload.timeout_s)
+        exchange = await self._client.send(COMPLETIONS, job.body, timeout_s=self._workload.timeout_s)
         self._timeouts = self._timeouts + 1 if exchange.failure == "timeout" else 0
         return exchange
 
@@ -133,7 +133,7 @@ async def _drive(target: Target, workload: Workload, run_id: str) -> Samples:
     async with Client(target) as client:
         found = await Probe(client, workload).run()
         prompts, prompts_hash = _prompts(found, workload, run_id)
-        jobs = [_job(i, prompt, target, workload, found.capabilities) for i, prompt in enumerate(prompts)]
+        jobs = [_job(i, prompt, client.target, workload, found.capabilities) for i, prompt in enumerate(prompts)]
         loop = _Loop(client, jobs, workload)
         await loop.run()
     run = Run(

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 GIB = 1024**3
 Device = Literal["cpu", "gpu"]
 
-# Bits per weight of whole GGUF files, measured on Llama-3.1-8B by llama.cpp (tools/quantize/README.md): some tensors stay
-# in a wider type, so a file is larger than its block size says. The legacy types are the exact block sizes.
+# Bits per weight of whole GGUF files, measured on Llama-3.1-8B by llama.cpp (tools/quantize/README.md): some tensors
+# stay in a wider type, so a file is larger than its block size says. The legacy types are the exact block sizes.
 _GGUF_BITS = {
     "iq1_m": 2.146, "iq2_xxs": 2.3824, "iq2_xs": 2.5882, "iq2_s": 2.7403, "iq2_m": 2.9294, "iq3_xxs": 3.2548,
     "iq3_xs": 3.4977, "iq3_s": 3.6606, "iq3_m": 3.7628, "iq4_xs": 4.4597, "iq4_nl": 4.6818,

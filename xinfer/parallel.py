@@ -28,11 +28,10 @@ def is_legal(shape: Shape, tensor_parallel: int) -> bool | None:
 
 def tensor_parallel(shape: Shape, gpus: int) -> tuple[int, str]:
     """Return the largest legal split over at most ``gpus``, and the reason in words."""
-    heads = f"{shape.heads} heads and {shape.kv_heads} kv heads"
+    kv = "unknown" if shape.kv_heads is None else shape.kv_heads
+    heads = f"{shape.heads} heads and {kv} kv heads"
     if is_legal(shape, gpus):
         return gpus, f"all {gpus} GPUs; {heads} split evenly" if gpus > 1 else "one GPU"
-    for split in range(gpus - 1, 0, -1):
-        if is_legal(shape, split):
-            why = f"{heads} do not split over {gpus} GPUs" if is_legal(shape, gpus) is False else "head counts not known"
-            return split, f"{why}; {split} is the largest number that is known to be legal"
-    return 1, "one GPU"
+    split = next(fewer for fewer in range(gpus - 1, 0, -1) if is_legal(shape, fewer))
+    why = f"{heads} do not split over {gpus} GPUs" if is_legal(shape, gpus) is False else "head counts not known"
+    return split, f"{why}; {split} is the largest number that is known to be legal"

@@ -16,6 +16,8 @@ from xinfer.facts import FACTS
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from packaging.specifiers import SpecifierSet
+
     Test = Callable[[Mapping[str, Any]], bool | None]
 
 
@@ -30,16 +32,21 @@ class Predicate(msgspec.Struct, frozen=True, kw_only=True):
     fix: str | None
     """The change that would make it hold, as ``model.format=gptq``."""
     facts: tuple[str, ...]
+    is_combined: bool = False
 
     @property
     def full_text(self) -> str:
         """The expectation with the fact's name in front."""
-        return self.text if len(self.facts) > 1 else f"{self.fact} is {self.text}"
+        return f"({self.text})" if self.is_combined else f"{self.fact} is {self.text}"
 
 
-_KINDS: dict[str, tuple[type, ...]] = {
-    "text": (str,), "version": (str,), "number": (int, float), "flag": (bool,), "list": (str,),
-}  # fmt: skip
+_KINDS = {"text": "text", "number": "a number", "flag": "true or false", "list": "a list", "version": "a version"}
+_VALUES: dict[str, tuple[tuple[type, ...], str, str]] = {
+    "text": ((str,), "text", "texts"),
+    "number": ((int, float), "a number", "numbers"),
+    "flag": ((bool,), "true or false", "flags"),
+}
+"""What a rule compares with: its types, and what one and several of it are called."""
 _OPERATORS: dict[str, tuple[str, ...]] = {
     "eq": ("text", "number", "flag", "version"),
     "ne": ("text", "number", "flag", "version"),
@@ -54,6 +61,8 @@ _OPERATORS: dict[str, tuple[str, ...]] = {
 }
 """Operator to the kinds of fact it applies to."""
 _COMBINATIONS = ("all", "any", "not")
+KEYS = ("fact", *_OPERATORS, *_COMBINATIONS)
+"""Every key that a condition may have."""
 
 
 def compile_predicate(body: Any, where: str) -> Predicate:
@@ -61,18 +70,20 @@ def compile_predicate(body: Any, where: str) -> Predicate:
     if not isinstance(body, dict) or not body:
         message = f"{where}: a condition is a mapping such as {{fact: model.format, in: [gptq]}}, not {body!r}"
         raise ConfigError(message)
+    for key in body:
+        if key not in KEYS:
+            message = f"{where}: unknown operator or key {key!r}; known: {', '.join(KEYS)}{nearest(str(key), KEYS)}"
+            raise ConfigError(message)
     combined = [key for key in body if key in _COMBINATIONS]
     if combined:
         return _combination(combined[0], body, where)
     name, rest = body.get("fact"), {key: value for key, value in body.items() if key != "fact"}
-    if name not in FACTS:
+    if name is None:
+        message = f"{where}: names no fact, as {{fact: model.format, in: [gptq]}} does"
+        raise ConfigError(message)
+    if not isinstance(name, str) or name not in FACTS:
         message = f"{where}: {name!r} is no fact{nearest(str(name), FACTS)}"
         raise ConfigError(message)
-    for key in rest:
-        if key not in _OPERATORS:
-            allowed = ", ".join([*_OPERATORS, *_COMBINATIONS])
-            message = f"{where}: unknown operator or key {key!r}; operators: {allowed}{nearest(key, _OPERATORS)}"
-            raise ConfigError(message)
     if len(rest) != 1:
         message = f"{where}: needs exactly one operator, has {', '.join(rest) or 'none'}"
         raise ConfigError(message)
@@ -84,7 +95,7 @@ def _comparison(name: str, operator: str, value: Any, where: str) -> Predicate:
     fact = FACTS[name]
     if fact.kind not in _OPERATORS[operator]:
         suits = ", ".join(op for op, kinds in _OPERATORS.items() if fact.kind in kinds)
-        message = f"{where}: {operator!r} does not apply to {name}, a {fact.kind}; use one of {suits}"
+        message = f"{where}: {operator!r} does not apply to {name}, which is {_KINDS[fact.kind]}; use one of {suits}"
         raise ConfigError(message)
     _check_value(name, operator, value, where)
     test, text, wanted = _BUILDERS[operator](name, value)
@@ -93,19 +104,35 @@ def _comparison(name: str, operator: str, value: Any, where: str) -> Predicate:
 
 
 def _check_value(name: str, operator: str, value: Any, where: str) -> None:
-    expected = {"present": (bool,), "version": (str,), "has": (str,)}.get(operator, _KINDS[FACTS[name].kind])
-    values = value if operator in ("in", "not_in") else [value]
+    kind = FACTS[name].kind
+    types, one, several = _VALUES.get("flag" if operator == "present" else kind, _VALUES["text"])
+    is_many = operator in ("in", "not_in")
+    values = value if is_many else [value]
     is_list = isinstance(values, (list, tuple)) and bool(values)
-    if not is_list or any(not isinstance(v, expected) or (isinstance(v, bool) and bool not in expected) for v in values):
-        kinds = " or ".join(kind.__name__ for kind in expected)
-        shape = f"a list of {kinds}" if operator in ("in", "not_in") else f"a {kinds}"
-        message = f"{where}: {operator} of {name} needs {shape}, not {value!r}"
+    if not is_list or any(isinstance(v, bool) is not (bool in types) or not isinstance(v, types) for v in values):
+        message = f"{where}: {operator} of {name} needs {f'a list of {several}' if is_many else one}, not {value!r}"
         raise ConfigError(message)
+    if operator == "divides" and value <= 0:
+        message = f"{where}: divides needs a number above 0, not {value!r}"
+        raise ConfigError(message)
+    if operator == "version":
+        _specifiers(value, where)
+
+
+def _specifiers(text: str, where: str) -> SpecifierSet:
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet  # noqa: PLC0415 -- only packs with versions pay
+
+    try:
+        return SpecifierSet(text)
+    except InvalidSpecifier as error:
+        message = f"{where}: version needs a specifier such as '>=0.6,<0.9', not {text!r}"
+        raise ConfigError(message) from error
 
 
 def _combination(operator: str, body: Mapping[str, Any], where: str) -> Predicate:
-    if len(body) != 1:
-        message = f"{where}: {operator!r} stands alone, but has {', '.join(k for k in body if k != operator)} beside it"
+    others = [key for key in body if key != operator]
+    if others:
+        message = f"{where}: {operator!r} stands alone, but has {', '.join(others)} beside it"
         raise ConfigError(message)
     parts = [body["not"]] if operator == "not" else body[operator]
     if not isinstance(parts, (list, tuple)) or not parts:
@@ -114,12 +141,14 @@ def _combination(operator: str, body: Mapping[str, Any], where: str) -> Predicat
     inner = [compile_predicate(part, where) for part in parts]
     word = {"all": " and ", "any": " or "}.get(operator, "")
     said = word.join(p.full_text for p in inner)
+    negated = f"not {said}" if inner[0].is_combined else f"not ({said})"
     return Predicate(
         fact=inner[0].fact,
         test={"all": _all, "any": _any, "not": _not}[operator]([p.test for p in inner]),
-        text=f"not ({said})" if operator == "not" else said,
+        text=negated if operator == "not" else said,
         fix=None,
         facts=tuple(dict.fromkeys(name for p in inner for name in p.facts)),
+        is_combined=True,
     )
 
 
@@ -193,14 +222,21 @@ def _divides(name: str, value: float) -> Built:
 
 
 def _version(name: str, value: str) -> Built:
-    from packaging.specifiers import SpecifierSet  # noqa: PLC0415 -- only packs with versions pay for it
+    from packaging.version import InvalidVersion, Version  # noqa: PLC0415
 
-    accepted = SpecifierSet(value)
-    return _known(name, lambda o: accepted.contains(str(o), prereleases=True)), f"version {value}", None
+    accepted = _specifiers(value, name)
+
+    def test(facts: Mapping[str, Any]) -> bool | None:
+        try:
+            return None if facts[name] is None else accepted.contains(Version(facts[name]), prereleases=True)
+        except InvalidVersion:  # a build from a branch calls itself anything, and cannot be compared
+            return None
+
+    return test, f"a version {value}", None
 
 
 def _has(name: str, value: str) -> Built:
-    return _known(name, lambda o: value in o), f"with {value}", None
+    return _known(name, lambda o: value in o), f"a list with {value}", None
 
 
 def _present(name: str, value: bool) -> Built:  # noqa: FBT001 -- the YAML value itself

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from xinfer.record import Record
     from xinfer.rules import Finding, Source, Verdict
 
+_WIDE = 100
+"""How much of a failure's message fits a table; the record has all of it."""
 _MARK = {"met": "met    ", "failed": "FAILED ", "unknown": "unknown"}
 
 
@@ -135,6 +137,7 @@ def _row(record: Record) -> tuple[str, ...]:
     workload = (record.config.get("workload") or {}).get("name", "-")
     if record.metrics is None:
         why = f"{record.failure.stage}: {record.failure.message}" if record.failure else ""
+        why = why if len(why) <= _WIDE else f"{why[: _WIDE - 1]}…"
         return (model or " ".join(record.overrides), engine, workload, record.status, "-", "-", "-", why)
     numbers = (_ms(record.metrics, "ttft"), _ms(record.metrics, "tpot"), _number(record.metrics.get("output_tps")))
     return (model, engine, workload, record.status, *numbers, ", ".join(_flags(record.flags)) or "-")

@@ -7,30 +7,34 @@ logic). Nothing here reads a machine, a file or a clock.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import msgspec
 
 from xinfer.errors import ConfigError, nearest
 from xinfer.facts import FACTS
-from xinfer.predicates import Predicate, compile_predicate
+from xinfer.predicates import KEYS, Predicate, compile_predicate
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from xinfer.catalog import Spec
     from xinfer.facts import Hardware
 
 Result = Literal["met", "failed", "unknown"]
 Answer = Literal["yes", "no", "unknown"]
+Kind = Literal["page", "code", "xinfer"]
 
+_PACK_KEYS = ("name", "title", "date", "catalog", "sources", "families", "preference", "engines", "build_flags")
+_RULE_KEYS = (*KEYS, "when", "source", "at", "fix")
+_KINDS: tuple[str, ...] = get_args(Kind)
 _RESULT: dict[bool | None, Result] = {True: "met", False: "failed", None: "unknown"}
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where a condition was read."""
 
-    kind: Literal["page", "code", "xinfer"]
+    kind: Kind
     title: str
     date: str
     where: str
@@ -73,6 +77,11 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True):
     source: Source
     fix: str | None
 
+    @property
+    def facts(self) -> tuple[str, ...]:
+        """Every fact that the condition depends on, those of its ``when`` first."""
+        return (*(self.when.facts if self.when else ()), *self.predicate.facts)
+
     def evaluate(self, facts: Mapping[str, Any]) -> Finding:
         """Judge the facts; a ``when`` that is unknown leaves a failure undecided."""
         held = self.predicate.test(facts)
@@ -80,11 +89,24 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True):
             applies = self.when.test(facts)
             held = True if applies is False else held if applies else None
         observed = facts[self.predicate.fact]
-        fix = None if held else self.fix if held is False else _unknown(self.predicate.fact, facts)
+        fix = None if held else self.fix if held is False else _unknown(self.facts, facts)
         return Finding(
             id=self.id, result=_RESULT[held], fact=self.predicate.fact, observed=observed,
             expected=self.expected, source=self.source, fix=fix,
         )  # fmt: skip
+
+
+class BuildFlag(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A compiler flag that a page tells its readers to use, and what it does today."""
+
+    page: str
+    today: str
+    became: str
+
+    @property
+    def note(self) -> str:
+        """Say it in one line of a plan."""
+        return f"the page builds with {self.page}; today that is {self.became}. The plan uses {self.today}"
 
 
 class Pack(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,8 +122,8 @@ class Pack(msgspec.Struct, frozen=True, kw_only=True):
     preference: tuple[str, ...]
     """Engines in the order in which they are chosen among those whose conditions hold."""
     engines: dict[str, tuple[Condition, ...]]
-    build_flags: dict[str, dict[str, str]]
-    """What the page says about building llama.cpp, and what became of each flag."""
+    build_flags: dict[str, dict[str, BuildFlag]]
+    """By engine and build: the page's build flag, and what became of it."""
 
     def judge(self, engine: str, facts: Mapping[str, Any]) -> Verdict:
         """Evaluate every condition of one engine."""
@@ -148,8 +170,11 @@ def gather(spec: Spec, hardware: Hardware, **engine: Any) -> dict[str, Any]:
     return facts
 
 
-def _unknown(fact: str, facts: Mapping[str, Any]) -> str:
-    """Say why a fact is not known and what would make it known."""
+def _unknown(names: tuple[str, ...], facts: Mapping[str, Any]) -> str:
+    """Say which fact is not known, why, and what would make it known."""
+    fact = next((name for name in names if facts[name] is None), None)
+    if fact is None:
+        return f"{names[-1]} is {facts[names[-1]]!r}, which cannot be compared"
     override = FACTS[fact].override
     why = facts.get("?model") if fact.startswith("model.") else None
     said = f"{fact} is not known" + (f": {why}" if why else "")
@@ -162,25 +187,25 @@ def load(raw: Mapping[str, Any], where: str) -> Pack:
     Raises ConfigError, naming ``where`` and the rule, for a fact, operator, key or source that does
     not exist.
     """
-    known = {"name", "title", "date", "catalog", "sources", "families", "preference", "engines", "build_flags"}
-    _closed(raw, known, where)
+    _closed(raw, _PACK_KEYS, where)
     sources = {name: _source(body, f"{where}: source {name}") for name, body in _mapping(raw, "sources", where)}
     engines = {
         engine: tuple(
             _condition(rule, body, sources, f"{where}: rule {engine}.{rule}")
-            for rule, body in _mapping({engine: rules}, engine, where)
+            for rule, body in _mapping({engine: rules}, engine, f"{where}: engines")
         )
         for engine, rules in _mapping(raw, "engines", where)
     }
-    preference = tuple(raw.get("preference") or ())
+    preference = _texts(raw, "preference", where)
     for engine in preference:
         if engine not in engines:
             message = f"{where}: preference names engine {engine!r}, which has no rules{nearest(engine, engines)}"
             raise ConfigError(message)
+    name = _text(raw, "name", where) or where
     return Pack(
-        name=str(raw.get("name")), title=str(raw.get("title")), date=str(raw.get("date")),
-        catalog=raw.get("catalog"), families=tuple(raw.get("families") or ()),
-        preference=preference, engines=engines, build_flags=dict(raw.get("build_flags") or {}),
+        name=name, title=_text(raw, "title", where) or name, date=_text(raw, "date", where) or "",
+        catalog=_text(raw, "catalog", where), families=_texts(raw, "families", where),
+        preference=preference, engines=engines, build_flags=_build_flags(raw, where),
     )  # fmt: skip
 
 
@@ -188,43 +213,75 @@ def _condition(rule: str, body: Any, sources: Mapping[str, Source], where: str) 
     if not isinstance(body, dict):
         message = f"{where}: must be a mapping with fact, an operator and source, not {body!r}"
         raise ConfigError(message)
-    rest = dict(body)
-    named, at, fix = rest.pop("source", None), rest.pop("at", None), rest.pop("fix", None)
-    when = rest.pop("when", None)
-    if named not in sources:
-        hint = nearest(str(named), sources)
-        message = f"{where}: source {named!r} is not one of the pack's sources ({', '.join(sources)}){hint}"
+    _closed(body, _RULE_KEYS, where)
+    source, at, fix = (_text(body, key, where) for key in ("source", "at", "fix"))
+    if source is None or source not in sources:
+        said = "names no source" if source is None else f"source {source!r} is not one of the pack's"
+        message = f"{where}: {said}; it has {', '.join(sources) or 'none'}{nearest(str(source), sources)}"
         raise ConfigError(message)
-    predicate = compile_predicate(rest, where)
-    condition = compile_predicate(when, f"{where}: when") if when is not None else None
-    expected = predicate.text if condition is None else f"{predicate.text} when {condition.full_text}"
-    source = msgspec.structs.replace(sources[named], at=at)
+    predicate = compile_predicate({key: value for key, value in body.items() if key in KEYS}, where)
+    when = compile_predicate(body["when"], f"{where}: when") if body.get("when") is not None else None
     return Condition(
-        id=rule, predicate=predicate, when=condition, expected=expected,
-        source=source, fix=fix or predicate.fix,
+        id=rule, predicate=predicate, when=when,
+        expected=predicate.text if when is None else f"{predicate.text} when {when.full_text}",
+        source=msgspec.structs.replace(sources[source], at=at), fix=fix or predicate.fix,
     )  # fmt: skip
 
 
 def _source(body: Any, where: str) -> Source:
+    if not isinstance(body, dict):
+        message = f"{where}: must be a mapping with kind, title, date and where, not {body!r}"
+        raise ConfigError(message)
+    _closed(body, Source.__struct_fields__, where)
+    texts = {key: _text(body, key, where) for key in Source.__struct_fields__}
+    missing = [key for key in ("kind", "title", "date", "where") if not texts[key]]
+    if missing:
+        message = f"{where}: has no {', '.join(missing)}"
+        raise ConfigError(message)
+    kind = str(texts["kind"])
+    if kind not in _KINDS:
+        message = f"{where}: kind {kind!r} is not one of {', '.join(_KINDS)}{nearest(kind, _KINDS)}"
+        raise ConfigError(message)
+    return msgspec.convert(texts, Source)
+
+
+def _build_flags(raw: Mapping[str, Any], where: str) -> dict[str, dict[str, BuildFlag]]:
     try:
-        return msgspec.convert(body, Source)
+        return msgspec.convert(raw.get("build_flags") or {}, dict[str, dict[str, BuildFlag]])
     except msgspec.ValidationError as error:
-        message = f"{where}: {str(error)[0].lower()}{str(error)[1:]}"
-        raise ConfigError(message) from error
+        raise ConfigError(f"{where}: build_flags: {str(error)[:1].lower()}{str(error)[1:]}") from error
 
 
 def _mapping(raw: Mapping[str, Any], key: str, where: str) -> list[tuple[str, Any]]:
     body = raw.get(key)
     if body is None:
         return []
-    if not isinstance(body, dict):
-        message = f"{where}: {key} must be a mapping keyed by id, not {type(body).__name__}"
+    if not isinstance(body, dict) or not all(isinstance(name, str) for name in body):
+        message = f"{where}: {key} must be a mapping keyed by names, not {body!r}"
         raise ConfigError(message)
     return list(body.items())
 
 
-def _closed(raw: Mapping[str, Any], known: set[str], where: str) -> None:
+def _text(raw: Mapping[str, Any], key: str, where: str) -> str | None:
+    value = raw.get(key)
+    if value is not None and not isinstance(value, str):
+        message = f"{where}: {key} must be text, not {value!r}"
+        raise ConfigError(message)
+    return value
+
+
+def _texts(raw: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:
+    values = raw.get(key)
+    if values is None:
+        return ()
+    if not isinstance(values, (list, tuple)) or not all(isinstance(value, str) for value in values):
+        message = f"{where}: {key} must be a list of texts, not {values!r}"
+        raise ConfigError(message)
+    return tuple(values)
+
+
+def _closed(raw: Mapping[str, Any], known: Sequence[str], where: str) -> None:
     for key in raw:
         if key not in known:
-            message = f"{where}: unknown key {key!r}; allowed: {', '.join(sorted(known))}{nearest(key, known)}"
+            message = f"{where}: unknown key {key!r}; allowed: {', '.join(known)}{nearest(str(key), known)}"
             raise ConfigError(message)

@@ -58,6 +58,8 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """What a server was found to do; null where a probe could not tell."""
 
+    model: str
+    """The name that requests used."""
     extras: bool
     """Whether it takes the engine's own request fields; true where there are none."""
     stream_options: bool

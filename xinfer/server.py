@@ -119,7 +119,7 @@ class Server:
         link = self._guard_link.fileno()
         script = [sys.executable, "-I", "-S", str(Path(guard.__file__).resolve())]
         with self.log.open("wb") as log:
-            return subprocess.Popen(  # noqa: S603 -- an argv list of the plan's, no shell
+            return subprocess.Popen(
                 [*script, str(link), str(self._grace_s), *self.plan.argv],
                 stdin=subprocess.DEVNULL,
                 stdout=log,

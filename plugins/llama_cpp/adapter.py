@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from xinfer import artefacts, engines
 from xinfer.errors import ConfigError
-from xinfer.plan import Command, LaunchPlan
+from xinfer.plan import Command, LaunchPlan, Memory
 
 from .settings import Backend, Settings, requirements
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from xinfer.catalog import Spec
     from xinfer.engines import Job
     from xinfer.facts import Hardware
     from xinfer.plan import Artefact
@@ -24,6 +25,10 @@ RESERVED = {"model": "model=", "alias": "model=", "host": "engine=external", "po
 THREE_WAY = {"flash-attn", "fit", "reasoning", "log-colors"}
 """Flags that want the word on or off, which YAML reads as true and false."""
 BACKENDS: Mapping[str, Backend] = {"nvidia": "cuda", "amd": "hip", "apple": "metal", "intel": "vulkan"}
+BATCH = 512
+"""Tokens that are computed at once (--ubatch-size), unless the user says otherwise."""
+PROGRAM_GIB = 0.06
+"""llama-server without model, cache and activations; resident, measured with xllamacpp 2026.10.11549 on Linux."""
 REQUEST = {"ignore_eos": True, "cache_prompt": False}
 """Generate to the last token asked for, and compute each prompt anew."""
 
@@ -68,6 +73,7 @@ class LlamaCpp:
             device="cpu" if backend == "cpu" else "gpu",
             model=job.spec.family,
             request=REQUEST,
+            memory=_overhead(job.spec),
             notes=_notes(job, settings, backend),
             **command.parts,
         )
@@ -176,6 +182,16 @@ def _threads(hardware: Hardware, settings: Settings) -> tuple[int | None, str]:
         return None, ""
     why = f"{hardware.cores} cores, of which the load client keeps one"
     return max(1, hardware.cores - 1), why if hardware.cores > 1 else "one core, which the load client shares"
+
+
+def _overhead(spec: Spec) -> Memory:
+    """Estimate what is needed besides weights and cache; null where the network's width is not known."""
+    width = spec.shape.intermediate
+    if width is None:
+        return Memory()
+    text = f"{PROGRAM_GIB} GiB of program, and the activations of {BATCH} tokens: {BATCH} x 6 x {width} x 4 bytes"
+    overhead_gib = PROGRAM_GIB + BATCH * 6 * width * 4 / 2**30
+    return Memory(overhead_gib=overhead_gib, formula={"overhead_gib": f"{text}; estimated from SmolLM2-135M"})
 
 
 def _own_flags(settings: Settings) -> dict[str, object]:

@@ -65,6 +65,11 @@ def _file(text: str, _: ModuleType) -> str:
     return Path(text).read_text(encoding="utf-8")
 
 
+def _shares(text: str, module: ModuleType) -> list[float]:
+    given = [float(part) for part in text.split(",")]
+    return given + [0.0] * (len(module.CommonParams().tensor_split) - len(given))
+
+
 def _member(enum: str, prefix: str, **synonyms: str) -> Callable[[str, ModuleType], Any]:
     """Return a reader of one of the wheel's enumerations."""
 
@@ -94,6 +99,7 @@ VALUES = (
     Value("-ub --ubatch-size", "n_ubatch", _int),
     Value("-ngl --gpu-layers --n-gpu-layers", "n_gpu_layers", _layers),
     Value("-sm --split-mode", "split_mode", _member("llama_split_mode", "LLAMA_SPLIT_MODE_")),
+    Value("-ts --tensor-split", "tensor_split", _shares),
     Value("-mg --main-gpu", "main_gpu", _int),
     Value(
         "-fa --flash-attn",

@@ -39,9 +39,7 @@ def row(parent: int, group: int) -> Process:
     ("table", "group", "expected"),
     [
         pytest.param({}, 20, set(), id="nothing-is-left"),
-        pytest.param(
-            {10: row(1, 10), 20: row(10, 20), 21: row(20, 20)}, 20, {20, 21}, id="grandchildren-belong"
-        ),
+        pytest.param({10: row(1, 10), 20: row(10, 20), 21: row(20, 20)}, 20, {20, 21}, id="grandchildren-belong"),
         pytest.param({20: row(10, 20), 30: row(20, 30)}, 20, {20, 30}, id="a-session-of-its-own-belongs"),
         pytest.param({21: row(1, 20), 22: row(21, 22)}, 20, {21, 22}, id="an-orphan-of-the-group-belongs"),
         pytest.param({40: row(1, 40), 41: row(40, 40)}, 20, set(), id="strangers-do-not"),

@@ -319,6 +319,9 @@ def test_declared_refuses_what_is_no_mapping() -> None:
         pytest.param(asked(), NOTHING, (), id="null-demands-nothing-of-the-unknown"),
         pytest.param(asked(gpus=0), made(SERVER, gpus=2, gpu=H100), (), id="gpus-may-be-left-idle"),
         pytest.param(
+            asked(gpus=0, gpu=Gpu(memory_gib=999)), made(SERVER, gpus=2, gpu=H100), (), id="no-gpus-need-no-memory"
+        ),
+        pytest.param(
             asked(os="linux", gpus=1, gpu=Gpu(vendor="nvidia")), SERVER, ("a CUDA device (none found)",), id="no-gpu"
         ),
         pytest.param(

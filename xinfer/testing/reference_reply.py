@@ -10,6 +10,11 @@ from typing import Any, Literal
 
 import msgspec
 
+Failure = Literal["reset", "close", "stall", "garbage", "html", "error", "no_http", "silence", "leave"]
+"""Ways to break a reply: reset or end its connection, fall silent in it, write what is no event, write a page
+instead, write an error; answer in no protocol, not at all, or leave the port for good."""
+
+
 class Behaviour(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the server does with a completion request; the defaults are those of a well-behaved server."""
 
@@ -49,9 +54,9 @@ class Behaviour(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """The field that ``POST /tokenize`` takes the text in; null is no tokenizer."""
     api_key: str | None = None
     """The only key that is let in; a wrong one is repeated in the error, as careless servers do."""
-    fail: Literal["reset", "close", "stall", "garbage", "html", "error", "no_http", "silence"] | None = None
+    fail: Failure | None = None
     fail_after: int = 0
-    """How many tokens of a reply come before it fails."""
+    """How many tokens of a reply come before it fails; some failures come before any."""
     healthy: int = 0
     """How many completion requests are served well before any of ``status`` and ``fail`` begins."""
 
@@ -92,14 +97,17 @@ class Reply:
 
     async def run(self) -> None:
         """Write the reply on a schedule that does not drift; raise HangUp where it shall break off."""
-        if self._does.fail == "silence":
-            await asyncio.Event().wait()
-        await self._until(self._does.headers_s)
-        await self._headers()
-        if self._does.empty_first:
-            await self._event("")
-        await self._texts()
-        await self._end()
+        try:
+            if self._does.fail == "silence":
+                await asyncio.Event().wait()
+            await self._until(self._does.headers_s)
+            await self._headers()
+            if self._does.empty_first:
+                await self._event("")
+            await self._texts()
+            await self._end()
+        finally:
+            self._served.ended_ns = time.perf_counter_ns()
 
     async def _texts(self) -> None:
         does = self._does

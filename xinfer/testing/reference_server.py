@@ -28,18 +28,20 @@ import msgspec
 from xinfer.testing.reference_reply import Behaviour, HangUp, Reply, Served, failure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 __all__ = ["Behaviour", "ReferenceServer", "Remote", "Served", "serving", "spawned", "tokens"]
 
 KNOWN_FIELDS = frozenset({"model", "prompt", "max_tokens", "temperature", "stream"})
 LETTERS_PER_TOKEN = 4
 VOCABULARY = 50_000
+REDIRECTION = 3
 
 
 def tokens(text: str) -> list[int]:
     """Tokenize as this server does: every four letters of a word are one token."""
-    pieces = (word[i : i + LETTERS_PER_TOKEN] for word in text.split() for i in range(0, len(word), LETTERS_PER_TOKEN))
+    size = LETTERS_PER_TOKEN
+    pieces = (word[i : i + size] for word in text.split() for i in range(0, len(word), size))
     return [zlib.crc32(piece.encode()) % VOCABULARY for piece in pieces]
 
 
@@ -50,18 +52,28 @@ class ReferenceServer:
         self.behaviour = behaviour
         self.log: list[Served] = []
         self.port = 0
-        self._server: asyncio.Server | None = None
+        self._stopped = asyncio.Event()
 
-    async def start(self, port: int = 0) -> None:
-        """Listen on loopback; port 0 takes a free one."""
+    @property
+    def url(self) -> str:
+        """The base address, without ``/v1``."""
+        return f"http://127.0.0.1:{self.port}"
+
+    async def serve(self, port: int, ready: Callable[[], object]) -> None:
+        """Answer on a loopback port until stopped; port 0 takes a free one."""
+        self._loop = asyncio.get_running_loop()
         self._server = await asyncio.start_server(self._connection, "127.0.0.1", port, backlog=1024)
         self.port = self._server.sockets[0].getsockname()[1]
+        ready()
+        await self._stopped.wait()
 
-    async def serve(self) -> None:
-        """Answer until cancelled."""
-        if self._server is not None:
-            async with self._server:
-                await self._server.serve_forever()
+    def stop(self) -> None:
+        """End :meth:`serve`, from any thread."""
+        self._loop.call_soon_threadsafe(self._leave)
+
+    def _leave(self) -> None:
+        self._server.close()
+        self._stopped.set()
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(HangUp, ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
@@ -104,14 +116,16 @@ class ReferenceServer:
         self.log.append(served)
         is_well = len(self.log) <= self.behaviour.healthy
         does = msgspec.structs.replace(self.behaviour, fail=None, status=200) if is_well else self.behaviour
-        if not _refused(does, request, head, writer):
+        if does.fail == "leave":
+            self._leave()
+        elif not _refused(does, request, head, writer):
             await Reply(does, served, writer).run()
 
 
 def _answer(writer: asyncio.StreamWriter, status: int, document: object) -> None:
     body = msgspec.json.encode(document)
     head = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nContent-Type: application/json\r\n"
-    where = "Location: /elsewhere\r\n" if HTTPStatus(status).is_redirection else ""
+    where = "Location: /elsewhere\r\n" if status // 100 == REDIRECTION else ""
     writer.write(f"{head}{where}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body)
 
 
@@ -132,26 +146,63 @@ def _refused(does: Behaviour, request: dict[str, Any], head: str, writer: asynci
     return True
 
 
-
-
 @contextlib.contextmanager
 def serving(behaviour: Behaviour) -> Iterator[ReferenceServer]:
     """Run a server in a thread of this process."""
-    server, started = ReferenceServer(behaviour), threading.Event()
-    loop = asyncio.new_event_loop()
-
-    async def run() -> None:
-        await server.start()
-        started.set()
-        with contextlib.suppress(asyncio.CancelledError):
-            await server.serve()
-
-    task = loop.create_task(run())
-    thread = threading.Thread(target=_finish, args=(loop, task), daemon=True)
+    server, ready = ReferenceServer(behaviour), threading.Event()
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve(0, ready.set)), daemon=True)
     thread.start()
-    started.wait()
+    ready.wait()
     try:
         yield server
     finally:
-        loop.call_soon_threadsafe(task.cancel)
+        server.stop()
         thread.join()
+
+
+class Remote:
+    """A server in a process of its own, whose work cannot delay its client."""
+
+    def __init__(self, port: int) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+
+    def become(self, behaviour: Behaviour) -> None:
+        """Replace the behaviour and empty the log."""
+        self._ask("/behaviour", msgspec.json.encode(behaviour))
+
+    def log(self) -> list[Served]:
+        """Return what was done with each completion request, in the order in which they arrived."""
+        return msgspec.json.decode(self._ask("/log"), type=list[Served])
+
+    def _ask(self, path: str, body: bytes | None = None) -> bytes:
+        request = urllib.request.Request(self.url + path, body, method="PUT" if body else "GET")  # noqa: S310
+        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 -- loopback only
+            content: bytes = answer.read()
+        return content
+
+
+@contextlib.contextmanager
+def spawned(behaviour: Behaviour) -> Iterator[Remote]:
+    """Run a server in a process of its own."""
+    written = msgspec.json.encode(behaviour).decode()
+    argv = [sys.executable, "-m", __name__, "--port", "0", "--behaviour", written]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE) as process:
+        try:
+            yield Remote(int(process.stdout.readline() if process.stdout else 0))
+        finally:
+            process.terminate()
+
+
+def main() -> None:
+    """Serve until terminated."""
+    parser = argparse.ArgumentParser(description="A completion server with exactly known behaviour.")
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--behaviour", default="{}", help="JSON; the fields are those of Behaviour")
+    options = parser.parse_args()
+    server = ReferenceServer(msgspec.json.decode(options.behaviour, type=Behaviour))
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(server.serve(options.port, lambda: print(server.port, flush=True)))  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

