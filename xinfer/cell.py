@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-import traceback
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -13,17 +12,18 @@ import msgspec
 
 from xinfer import __version__, environment, flow, hardware, load, metrics, record, report, validity
 from xinfer.client import Target
-from xinfer.errors import ConfigError, Defect, EngineError, Missing, Refused, XinferError
+from xinfer.errors import ConfigError, EngineError, Missing, Refused, XinferError
 from xinfer.record import Failure, Record
 from xinfer.resources import Usage, usage
 from xinfer.runner import running
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from xinfer.compose import Composer
     from xinfer.facts import Hardware
     from xinfer.flow import Ask, Planned
+    from xinfer.plan import LaunchPlan
 
 detect = cache(hardware.detect)
 """This machine, read once: a sweep asks for it in every cell."""
@@ -46,8 +46,9 @@ class Attempt:
     @property
     def directory(self) -> Path:
         """Where the record and the raw files of this run lie."""
-        asked = next((o.partition("=")[2] for o in reversed(self.overrides) if o.startswith("runs=")), "runs")
-        return Path(self.config.get("runs") or asked) / self.cell / self.run
+        typed = next((o.partition("=")[2] for o in reversed(self.overrides) if o.startswith("runs=")), "")
+        runs = self.config.get("runs") or typed
+        return Path(runs if isinstance(runs, str) and runs.strip() else "runs") / self.cell / self.run
 
     @property
     def cell(self) -> str:
@@ -57,7 +58,7 @@ class Attempt:
         asked, decision = self.planned.ask, self.planned.decision
         engine = decision.engine or str(asked.engine["name"])
         return record.cell_id(
-            f"{asked.family.family}-{engine}-{asked.workload.name}",
+            "-".join(dict.fromkeys([decision.spec.family, engine, asked.workload.name])),
             spec=decision.spec, hardware=asked.hardware, engine=engine, settings=asked.engine,
             version=self.planned.launch.version if self.planned.launch else None, workload=asked.workload,
             context_length=asked.config["context_length"], rules=asked.pack.name,
@@ -97,9 +98,9 @@ class Attempt:
             raise Refused(planned.decision.because[0])
         busy = _load_average(detect())
         if planned.decision.engine == "external":
-            self._load(planned, self._external(planned), Measured(busy))
+            self._load(planned, self._external(asked.engine, launch), Measured(busy))
             return
-        self.directory.mkdir(parents=True, exist_ok=True)
+        self._make_directory()
         provision_log = self.directory / "provision.log"
         self._fields["packages"] = tuple(environment.provision(launch, progress=self.progress, log=provision_log))
         self.progress(f"starting {launch.engine} on {launch.url}")
@@ -111,21 +112,18 @@ class Attempt:
             target = Target(url=launch.url, model=launch.model, request=launch.request)
             self._load(planned, target, Measured(busy, startup.ready_s, startup.first_request_s, before, server.pids))
 
-    def _external(self, planned: Planned) -> Target:
-        settings, launch = planned.ask.engine, planned.launch
+    def _external(self, settings: Mapping[str, Any], launch: LaunchPlan) -> Target:
         variable = settings["api_key_env"]
         key = os.environ.get(variable) if variable else None
         if variable and key is None:
             raise ConfigError(f"engine.api_key_env={variable}: there is no such environment variable")
-        url, request = (launch.url, launch.request) if launch else ("", {})
-        model = launch.model if launch and launch.model else load.served_model(url, key)
-        return Target(url=url, model=model, request=request, api_key=key)
+        return Target(url=launch.url, model=launch.model, request=launch.request, api_key=key)
 
     def _load(self, planned: Planned, target: Target, seen: Measured) -> None:
         asked = planned.ask
         samples = load.drive(target, asked.workload, run_id=self.run)
         after = usage(seen.pids()) if seen.pids else Usage(None, None)
-        self.directory.mkdir(parents=True, exist_ok=True)
+        self._make_directory()
         load.write(samples, self.directory / "samples.jsonl")
         cpu_s = None if after.cpu_s is None or seen.before.cpu_s is None else round(after.cpu_s - seen.before.cpu_s, 3)
         numbers = msgspec.structs.replace(
@@ -143,8 +141,17 @@ class Attempt:
             reasons = sorted({sample.error for sample in samples.measured if sample.error})
             raise EngineError(f"all {numbers.requests} requests failed: {', '.join(reasons)}")
 
+    def _make_directory(self) -> None:
+        """Make the place for the record before anything is tried that is worth one."""
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            message = f"runs: {error.filename or self.directory} cannot be made: {error.strerror}"
+            raise ConfigError(message) from error
+
     def close(self, error: XinferError | None) -> Record:
-        """Write the record and return it."""
+        """Write the record and return it; ConfigError if there can be none."""
+        self._make_directory()
         status: record.Status = "ok"
         failure = None
         if error is not None:
@@ -207,9 +214,7 @@ def attempt(
     except XinferError as raised:
         error = raised
     except Exception as unforeseen:  # noqa: BLE001 -- one cell's defect must not take the others' records along
-        where = tuple(traceback.format_exception(unforeseen)[-1:])
-        frames = tuple(line.rstrip() for line in traceback.format_tb(unforeseen.__traceback__)[-3:])
-        error = Defect(f"xinfer itself broke: {''.join(where).strip()}", details=frames)
+        error = report.defect(unforeseen)
     return trial.close(error), trial.planned
 
 

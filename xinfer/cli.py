@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from xinfer import __version__
 from xinfer.errors import ConfigError, XinferError, nearest
@@ -66,13 +66,8 @@ def script() -> None:
 def main(argv: list[str]) -> int:
     """Run one command line and return its exit code."""
     try:
-        if {"-h", "--help"} & set(argv):
-            print(USAGE, end="")
-            return 0
-        if "--version" in argv:
-            print(f"xinfer {__version__}")
-            return 0
-        return _dispatch(parse(argv))
+        code = _answer(argv)
+        sys.stdout.flush()
     except XinferError as error:
         show(error)
         return error.exit_code
@@ -83,13 +78,36 @@ def main(argv: list[str]) -> int:
         # The reader went away; a second failure while Python flushes would print a traceback.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Exception as error:  # noqa: BLE001 -- nobody but a developer can use a traceback
+        return _broken(error)
+    return code
+
+
+def _answer(argv: list[str]) -> int:
+    if {"-h", "--help"} & set(argv):
+        print(USAGE, end="")
+        return 0
+    if "--version" in argv:
+        print(f"xinfer {__version__}")
+        return 0
+    return _dispatch(parse(argv))
+
+
+def _broken(error: Exception) -> int:
+    from xinfer.report import defect  # noqa: PLC0415 -- nothing else here needs it
+
+    found = defect(error)
+    show(found)
+    return found.exit_code
 
 
 def show(error: XinferError) -> None:
     """Print an error as its one line, then the details that came with it."""
-    print(f"xinfer: {error}", file=sys.stderr)
+    from xinfer.report import one_line  # noqa: PLC0415 -- only errors need it
+
+    print(f"xinfer: {one_line(str(error))}", file=sys.stderr)
     for line in error.details:
-        print(f"  {line}", file=sys.stderr)
+        print(f"  {one_line(line)}", file=sys.stderr)
 
 
 def parse(argv: list[str]) -> Line:
@@ -112,8 +130,10 @@ def parse(argv: list[str]) -> Line:
         elif word.startswith("-"):
             raise ConfigError(f"there is no flag {word!r}{nearest(word, _FLAGS)}; see --help")
         elif verb or word not in _VERBS:
-            kind = "a second verb" if verb and word in _VERBS else "neither a verb nor key=value"
-            raise ConfigError(f"{word!r} is {kind}; verbs are {', '.join(_VERBS)}{nearest(word, _VERBS)}")
+            if word in _VERBS:
+                raise ConfigError(f"{word!r} is a second verb beside {verb!r}; one at a time")
+            known = f"verbs are {', '.join(_VERBS)}"
+            raise ConfigError(f"{word!r} is neither a verb nor key=value; {known}{nearest(word, _VERBS)}")
         else:
             verb = word
     return Line(verb or "run", overrides, directories, multirun, only_config)
@@ -125,6 +145,8 @@ def _dispatch(line: Line) -> int:
 
     if line.multirun and line.verb != "run":
         raise ConfigError(f"-m sweeps run; {line.verb} takes one machine and one model at a time")
+    if line.multirun and line.only_config:
+        raise ConfigError("--cfg prints one configuration, and -m asks for several; leave one of them out")
     composer = Composer([*line.directories, *engines.conf_directories()])
     if line.only_config:
         return _config(line, composer)
@@ -138,6 +160,14 @@ def _config(line: Line, composer: Composer) -> int:
     return 0
 
 
+def _configured(line: Line, composer: Composer) -> dict[str, Any]:
+    from xinfer import keys  # noqa: PLC0415
+
+    config = composer.compose(line.overrides)
+    keys.check(config)
+    return config
+
+
 def _run(line: Line, composer: Composer) -> int:
     from xinfer import sweep  # noqa: PLC0415 -- a plan must not pay for the runner
 
@@ -148,7 +178,7 @@ def _run(line: Line, composer: Composer) -> int:
 def _plan(line: Line, composer: Composer) -> int:
     from xinfer import flow, report  # noqa: PLC0415
 
-    config = composer.compose(line.overrides)
+    config = _configured(line, composer)
     how = _format(config["format"], ("text", "json", "shell"))
     planned = flow.plan(flow.ask(config, composer), composer)
     if how == "json":
@@ -166,7 +196,7 @@ def _plan(line: Line, composer: Composer) -> int:
 def _grid(line: Line, composer: Composer) -> int:
     from xinfer import grid  # noqa: PLC0415
 
-    config = composer.compose(line.overrides)
+    config = _configured(line, composer)
     how = _format(config["format"], ("csv", "json"))
     rows = grid.rows(config, composer)
     if how == "json":
@@ -179,7 +209,7 @@ def _grid(line: Line, composer: Composer) -> int:
 def _hardware(line: Line, composer: Composer) -> int:
     from xinfer import hardware, report  # noqa: PLC0415
 
-    config = composer.compose(line.overrides)
+    config = _configured(line, composer)
     how = _format(config["format"], ("text", "json"))
     found = hardware.declared(config["hw"])
     print(_json(found) if how == "json" else report.hardware_text(found), end="\n" if how == "json" else "")
@@ -187,21 +217,21 @@ def _hardware(line: Line, composer: Composer) -> int:
 
 
 def _models(line: Line, composer: Composer) -> int:
-    from xinfer import catalog, report  # noqa: PLC0415
+    from xinfer import grid, report  # noqa: PLC0415
 
-    config = composer.compose(line.overrides)
+    config = _configured(line, composer)
     how = _format(config["format"], ("text", "json"))
-    families = [f for directory in composer.directories for f in catalog.load(directory / "model").values()]
+    families = list(grid.families(composer).values())
     print(_json([report.family_row(f) for f in families]) if how == "json" else report.families_text(families))
     return 0
 
 
 def _engines(line: Line, composer: Composer) -> int:
-    from xinfer import engines, report  # noqa: PLC0415
+    from xinfer import engines, flow, report  # noqa: PLC0415
 
-    config = composer.compose(line.overrides)
+    config = _configured(line, composer)
     how = _format(config["format"], ("text", "json"))
-    usable, broken = engines.load(config["rules"]["engines"])
+    usable, broken = engines.load(flow.rule_pack(config, composer).engines)
     rows = [{"engine": n, "title": e.title, "plugin": "ok", "port": e.port} for n, e in usable.items()]
     rows += [{"engine": n, "title": n, "plugin": error, "port": None} for n, error in broken.items()]
     print(_json(rows) if how == "json" else report.rows_text(rows))

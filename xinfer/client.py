@@ -6,6 +6,7 @@ Nothing is parsed while a stream runs: the client's own work would delay the sta
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Self
@@ -135,7 +136,7 @@ class Client:
         except TimeoutError:
             exchange.failure, exchange.detail = "timeout", f"after {timeout_s:g} s"
         except aiohttp.ClientConnectorError as exc:
-            exchange.failure, exchange.detail = "refused", str(exc)
+            exchange.failure, exchange.detail = "refused", _reason(exc)
         except aiohttp.ClientResponseError as exc:
             exchange.failure, exchange.detail = "garbage", exc.message
         except (aiohttp.ClientError, OSError) as exc:
@@ -153,6 +154,12 @@ class Client:
                 exchange.pieces.append((time.perf_counter_ns(), piece))
                 if piece[-16:].rstrip().endswith(b": [DONE]"):
                     break
+
+
+def _reason(error: aiohttp.ClientConnectorError) -> str:
+    """Say why a connection was not made; names that cannot be looked up have numbers below zero."""
+    number = error.errno or 0
+    return os.strerror(number).lower() if number > 0 else error.strerror or str(error)
 
 
 def judge(exchange: Exchange, reply: Reply) -> Failure | None:

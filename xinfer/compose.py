@@ -11,12 +11,12 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Glob
+from hydra.core.override_parser.types import Override as HydraOverride
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.plugins.config_source import ConfigResult
@@ -24,20 +24,17 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from xinfer.document import pack, read, unpack
 from xinfer.errors import ConfigError, nearest
+from xinfer.overrides import LABELS, NAMES, Override, several
+from xinfer.overrides import read as read_override
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from hydra.core.config_search_path import ConfigSearchPath
 
-GROUPS = ("model", "hw", "engine", "workload", "rules", "experiment")
-_VERBATIM = re.compile(
-    r"^(\+{0,2}(?:model\.(?:size|quantization|format|revision|id|file)|engine\.version|catalog"
-    r"|hw\.gpu\.compute_capability))=(?P<value>.*)$",
-    re.DOTALL,
-)
-"""Keys whose value is text whatever it looks like: Hydra reads 1_5 as 15 and 3.10 as 3.1."""
+__all__ = ["Composer", "conf_dir", "read"]
 
 
 def conf_dir() -> Path:
@@ -54,8 +51,7 @@ class Composer:
         """Search ``directories`` (the user's first, then the plugins') before xinfer's own."""
         for directory in directories:
             if not directory.is_dir():
-                message = f"configuration directory {str(directory)!r} does not exist"
-                raise ConfigError(message)
+                raise ConfigError(f"--config-dir: {str(directory)!r} is no directory")
         self.directories = (*directories, conf_dir())
         _register(self.directories)
 
@@ -70,66 +66,87 @@ class Composer:
             path = directory / group / f"{name}.yaml"
             if path.is_file():
                 return path
-        known = self.options(group)
-        message = f"there is no {group} {name!r}; see {group}= in --help{nearest(name, known)}"
-        raise ConfigError(message)
+        raise ConfigError(f"there is no {LABELS[group]} {name!r}{nearest(name, self.options(group))}")
 
     def compose(self, overrides: Sequence[str]) -> dict[str, Any]:
         """Return the configuration as a plain mapping with every interpolation resolved."""
-        for override in overrides:
-            self._check_option(override)
-        quoted = [_quote(override) for override in overrides]
+        typed = [read_override(text) for text in overrides]
+        for override in typed:
+            override.check(self.options)
+            if override.is_forbidden_removal:
+                raise ConfigError(self._no_removal(override, typed))
         try:
             with initialize_config_dir(str(conf_dir()), version_base="1.3", job_name="xinfer"):
-                config = hydra_compose("config", overrides=quoted)
-            plain: Any = _unpack(OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
-        except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
-            raise ConfigError(self._explain(error, overrides)) from error
+                config = hydra_compose("config", overrides=[override.quoted() for override in typed])
+            plain: Any = unpack(OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
+        except (HydraException, OmegaConfBaseException, ValueError) as error:
+            raise ConfigError(self._explain(error, typed)) from error
         return dict(plain)
 
     def expand(self, overrides: Sequence[str]) -> list[list[str]]:
         """Return the override lists of a sweep's cells: every combination, the last one fastest."""
-        quoted = [_quote(override) for override in overrides]
-        try:
-            with initialize_config_dir(str(conf_dir()), version_base="1.3", job_name="xinfer"):
-                axes = [list(_values(override)) for override in quoted]
-        except (HydraException, OmegaConfBaseException) as error:
-            raise ConfigError(self._explain(error, overrides)) from error
+        typed = [read_override(text) for text in overrides]
+        axes = [list(self._values(override)) for override in typed]
+        empty = next((override.text for override, axis in zip(typed, axes, strict=True) if not axis), None)
+        if empty is not None:
+            raise ConfigError(f"{empty!r} stands for no value at all")
         return [list(cell) for cell in itertools.product(*axes)]
 
-    def _check_option(self, override: str) -> None:
-        """Refuse a group option that does not exist before Hydra says so in ten lines."""
-        key, separator, value = override.partition("=")
-        group = key.lstrip("+")
-        known = self.options(group) if group in GROUPS else ()
-        if not separator or not known or value in (*known, "null", "''"):
+    def _values(self, override: Override) -> Iterator[str]:
+        """Yield an override for each value that a sweep gives it."""
+        left = f"{override.sign}{override.key}="
+        if override.is_text:
+            yield from (f"{left}{item}" for item in (override.value or "").split(","))
             return
-        if re.search(r"[,({\[]", value):
-            message = f"{override!r} names several values; sweep over them with -m in front"
-            raise ConfigError(message)
-        listed = f"; there are {', '.join(known)}" if len(known) <= _LISTED else f" ({len(known)} are known)"
-        message = f"there is no {group} {value!r}{nearest(value, known) or listed}"
-        raise ConfigError(message)
+        parsed = _parse(override)
+        if not parsed.is_sweep_override():
+            yield override.text
+        elif isinstance(parsed.value(), Glob):
+            pattern: Any = parsed.value()
+            yield from (f"{left}{name}" for name in pattern.filter(list(self.options(override.key))))
+        elif parsed.is_discrete_sweep():
+            yield from (f"{left}{value}" for value in parsed.sweep_string_iterator())
+        else:
+            raise ConfigError(f"{override.text!r} cannot be counted out; list its values, or use range()")
 
-    def _explain(self, error: Exception, overrides: Sequence[str]) -> str:
+    def _explain(self, error: Exception, typed: Sequence[Override]) -> str:
         """Say in one line what Hydra says in several, with the nearest key where one was misspelt."""
-        text = str(error)
-        lines = [line.strip() for line in text.splitlines() if line.strip()]
-        first = (lines[0] if lines else type(error).__name__).rstrip(".")
-        unknown = _UNKNOWN_KEY.search(text)
+        unknown = _UNKNOWN_KEY.search(str(error))
         if unknown:
-            key = next(group for group in unknown.groups() if group)
-            return f"there is no key {key!r}{nearest(key, self._keys())}"
-        if "Ambiguous value" in text:
-            return f"{first}; sweep over several values with -m in front"
-        if isinstance(error, yaml.YAMLError):
-            return f"a configuration file is not valid YAML: {' '.join(lines)}"
-        unreadable = next((o for o in overrides if not _parses(o)), None)
-        return f"{unreadable!r} cannot be read as key=value: {first}" if unreadable else first
+            return self._no_key(next(key for key in unknown.groups() if key), typed)
+        for override in typed:
+            if _parse(override).is_sweep_override():
+                return str(several(override.text))
+        first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        said = re.sub(r"^\w+ raised while resolving interpolation: ", "", first).strip('".')
+        return f"{key}: {said[0].lower()}{said[1:]}" if (key := getattr(error, "full_key", None)) else said
 
-    def _keys(self) -> list[str]:
-        plain = self.compose([])
-        return list(_paths(plain)) + list(GROUPS)
+    def _no_removal(self, override: Override, typed: Sequence[Override]) -> str:
+        if override.key in _paths(self._chosen(typed)):
+            return f"{override.key} can be set, but not removed; ~ switches off rules, as in ~rules.engines.vllm.family"
+        return self._no_key(override.key, typed)
+
+    def _no_key(self, key: str, typed: Sequence[Override]) -> str:
+        """Say that a key does not exist, and what does where it was looked for."""
+        plain = self._chosen(typed)
+        parent, _, leaf = key.rpartition(".")
+        node = _node(plain, parent)
+        if not node:
+            paths = list(_paths(plain))
+            inside = [path for path in paths if path.endswith(f".{key}")]
+            return f"there is no key {key!r}" + (f"; did you mean {inside[0]!r}?" if inside else nearest(key, paths))
+        owners = [name for name in self.options("engine") if parent == "engine" and leaf in self._file_of(name)]
+        if owners:
+            return f"engine={node.get('name')} has no key {leaf!r}; engine={'|'.join(owners)} has"
+        listed = f"; it has {', '.join(map(str, node))}"
+        return f"{parent} has no key {leaf!r}{nearest(leaf, node) or listed}"
+
+    def _file_of(self, engine: str) -> dict[str, Any]:
+        return read(self.file("engine", engine))
+
+    def _chosen(self, typed: Sequence[Override]) -> dict[str, Any]:
+        """Compose with nothing but the chosen files: what there is to be overridden."""
+        return self.compose([override.text for override in typed if override.key in LABELS and override.sign != "~"])
 
 
 _UNKNOWN_KEY = re.compile(
@@ -137,12 +154,21 @@ _UNKNOWN_KEY = re.compile(
 )
 
 
-def _parses(override: str) -> bool:
+def _parse(override: Override) -> HydraOverride:
     try:
-        OverridesParser.create().parse_override(_quote(override))
-    except HydraException:
-        return False
-    return True
+        return OverridesParser.create().parse_override(override.quoted())
+    except HydraException as error:
+        quoted = f"{override.key}='{override.value}'"
+        message = f'{override.text!r} cannot be read as key=value; quote its value, as in "{quoted}"'
+        raise ConfigError(message) from error
+
+
+def _node(plain: Any, path: str) -> dict[str, Any]:
+    """Return the mapping at a path; nothing where there is none, and at the top."""
+    node = plain if path else None
+    for part in path.split("."):
+        node = node.get(part) if isinstance(node, dict) else None
+    return node if isinstance(node, dict) else {}
 
 
 def _paths(node: Any, prefix: str = "") -> Iterator[str]:
@@ -150,75 +176,6 @@ def _paths(node: Any, prefix: str = "") -> Iterator[str]:
         yield f"{prefix}{key}"
         if isinstance(value, dict):
             yield from _paths(value, f"{prefix}{key}.")
-
-
-def _quote(override: str) -> str:
-    """Quote values that must stay text, each item of a sweep on its own."""
-    match = _VERBATIM.match(override)
-    if match is None or match["value"] in ("", "null") or re.search(r"[\"'\[({]", match["value"]):
-        return override
-    items = ",".join(item if item == "null" else f"'{item}'" for item in match["value"].split(","))
-    return f"{match[1]}={items}"
-
-
-def _values(override: str) -> Iterator[str]:
-    parsed = OverridesParser.create().parse_override(override)
-    if not parsed.is_sweep_override():
-        yield override
-        return
-    key = parsed.get_key_element()
-    for value in parsed.sweep_string_iterator():
-        yield f"{key}={value}"
-
-
-_LISTED = 12
-
-
-class _Loader(yaml.CSafeLoader if hasattr(yaml, "CSafeLoader") else yaml.SafeLoader):  # type: ignore[misc]
-    """OmegaConf's YAML dialect on libyaml: it reads a catalogue file twenty times faster."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 -- yaml's
-        """Refuse a key that is written twice, as OmegaConf does."""
-        seen = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                problem = f"found duplicate key {key.value!r}"
-                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
-            seen.add(key.value)
-        mapping: dict[Any, Any] = super().construct_mapping(node, deep=deep)
-        return mapping
-
-
-def read(path: Path) -> Any:
-    """Load one YAML file with the loader that all configuration goes through."""
-    with path.open("rb") as stream:
-        return yaml.load(stream, _Loader)  # noqa: S506 -- _Loader is a SafeLoader
-
-
-_PACKED = "packed-json:"
-_LONG = 8
-
-
-def _pack(node: Any) -> Any:
-    """Turn long lists into one string each, on their way through Hydra.
-
-    OmegaConf makes a node of every scalar and copies all of them at each merge; a family's published
-    artefacts cost more than the rest of a plan. A list is only ever replaced as a whole, so nothing is lost.
-    """
-    if isinstance(node, dict):
-        return {key: value if key == "defaults" else _pack(value) for key, value in node.items()}
-    if isinstance(node, list) and (len(node) > _LONG or any(isinstance(item, dict) for item in node)):
-        packed = msgspec.json.encode(node).decode()
-        return node if "${" in packed else _PACKED + packed
-    return node
-
-
-def _unpack(node: Any) -> Any:
-    if isinstance(node, dict):
-        return {key: _unpack(value) for key, value in node.items()}
-    if isinstance(node, str) and node.startswith(_PACKED):
-        return msgspec.json.decode(node[len(_PACKED) :])
-    return node
 
 
 class _Source(FileConfigSource):
@@ -230,12 +187,26 @@ class _Source(FileConfigSource):
 
     def load_config(self, config_path: str) -> ConfigResult:
         path = Path(self.path) / self._normalize_file_name(config_path)
+        body = pack(_named(path, config_path))
         with path.open(encoding="utf-8") as stream:
             header = self._get_header_dict(stream.read(512))
-        return ConfigResult(
-            config=OmegaConf.create(_pack(read(path) or {})), path=f"xinfer://{self.path}",
-            provider=self.provider, header=header,
-        )  # fmt: skip
+        try:
+            config = OmegaConf.create(body)
+        except OmegaConfBaseException as error:
+            raise ConfigError(f"{path}: {error.full_key}: {str(error).splitlines()[0]}") from error
+        return ConfigResult(config=config, path=f"xinfer://{self.path}", provider=self.provider, header=header)
+
+
+def _named(path: Path, config_path: str) -> dict[str, Any]:
+    """Read a file that is one of several to choose from; it bears its own name, whether it says so or not."""
+    body = read(path)
+    group, _, name = config_path.removesuffix(".yaml").partition("/")
+    key = next((key for key, owner in NAMES.items() if owner == group), "").partition(".")[2]
+    if not key:
+        return body
+    if body.get(key, name) != name:
+        raise ConfigError(f"{path}: {key} must be the file's name, {name!r}, not {body[key]!r}")
+    return {key: name, **body}
 
 
 def _register(directories: Sequence[Path]) -> None:

@@ -68,10 +68,10 @@ def decide(
     if chosen is None:
         because = _refusal(pack, spec, verdicts, engine)
         return Decision(engine=None, spec=spec, rules=pack.name, because=because, verdicts=verdicts)
-    held = "all its conditions hold" if chosen[2] == "yes" else "no condition fails, and some are unknown"
-    first = f"{chosen[0]} was asked for" if engine else f"{chosen[0]}: first in the order of {pack.name}"
+    held = "all its conditions hold" if chosen[2] == "yes" else "none of its conditions fails, some are unknown"
+    asked = "was asked for" if engine else f"is the first in the order of {pack.name} that may serve it"
     fits = memory.estimate(spec, hardware, tokens=tokens, device=memory.device_of(hardware)).fits
-    because = (f"{first}; {held}", *_choices(chosen[0], spec, ordered, hardware, prefer, fits=fits))
+    because = (f"{chosen[0]} {asked}; {held}", *_choices(chosen[0], spec, ordered, hardware, prefer, fits=fits))
     return Decision(engine=chosen[0], spec=spec, rules=pack.name, because=because, verdicts=verdicts)
 
 

@@ -7,10 +7,11 @@ use the same door. Loading an adapter never imports the engine itself.
 from __future__ import annotations
 
 import os
+import re
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -58,21 +59,45 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     env: dict[str, str | int | float] = {}
 
 
+T = TypeVar("T")
 S = TypeVar("S", bound=Settings)
 
 
 def settings(job: Job, kind: type[S]) -> S:
     """Give the ``engine`` node its type; ConfigError names the key and what it takes."""
-    known = kind.__struct_fields__
-    for name in job.settings:
+    return typed(job.settings, kind, "engine")
+
+
+def typed(node: Any, kind: type[T], where: str) -> T:
+    """Give a node of the configuration its type; ConfigError names the key, what it takes and what is nearest."""
+    known: tuple[str, ...] = getattr(kind, "__struct_fields__", ())
+    for name in node if isinstance(node, dict) else ():
         if name not in known:
-            raise ConfigError(f"engine has no key {name!r}; its keys are {', '.join(known)}{nearest(name, known)}")
+            hint = nearest(str(name), known) or f"; its keys are {', '.join(known)}"
+            raise ConfigError(f"{where} has no key {name!r}{hint}")
     try:
-        return msgspec.convert(job.settings, kind)
+        return msgspec.convert(node, kind)
     except msgspec.ValidationError as error:
         text, _, path = str(error).replace("`", "").partition(" - at ")
-        key = path.replace("$", "engine", 1) or "engine"
-        raise ConfigError(f"{key}: {text[:1].lower()}{text[1:]}") from error
+        for theirs, ours in _KINDS.items():
+            text = re.sub(rf"\b{theirs}\b", ours, text)
+        text, key = text.replace(" | ", " or "), path.replace("$", where, 1) or where
+        raise ConfigError(f"{key}: {text[:1].lower()}{text[1:]}{_choices(kind, key, node)}") from error
+
+
+_KINDS = {
+    "object": "a mapping", "array": "a list", "str": "text", "int": "a whole number", "float": "a number",
+    "bool": "true or false",
+}  # fmt: skip
+"""What msgspec calls a kind of value, and what a person does."""
+
+
+def _choices(kind: type, key: str, node: Any) -> str:
+    """List what a key takes that takes only certain words."""
+    name = key.rpartition(".")[2]
+    hint = get_type_hints(kind).get(name)
+    words = [w for part in (hint, *get_args(hint)) if get_origin(part) is Literal for w in get_args(part)]
+    return f"; it takes {', '.join(words)}{nearest(str(node.get(name)), words)}" if words else ""
 
 
 class Engine(Protocol):
@@ -109,6 +134,9 @@ def get(name: str) -> Engine:
         message = f"engine {name!r} is not registered; registered: {known}{nearest(name, registered())}"
         raise ConfigError(message)
     adapter: Engine = registered()[name].load()()
+    lacks = [part for part in ("name", "title", "port", "conf", "plan") if not hasattr(adapter, part)]
+    if lacks:
+        raise TypeError(f"the adapter has no {', '.join(lacks)}")
     return adapter
 
 
@@ -130,5 +158,5 @@ def load(named: Iterable[str]) -> tuple[dict[str, Engine], dict[str, str]]:
 
 
 def conf_directories() -> list[Path]:
-    """Return the configuration folders of every plugin that imports."""
-    return [engine.conf for engine in load(())[0].values()]
+    """Return the configuration folders of every plugin that imports; one without a folder has nothing to ask for."""
+    return [engine.conf for engine in load(())[0].values() if engine.conf.is_dir()]

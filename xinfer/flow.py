@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from xinfer import catalog, decision, engines, hardware, memory, rules
+from xinfer import catalog, decision, engines, hardware, keys, memory, rules
 from xinfer.catalog import Family, Spec
-from xinfer.compose import GROUPS, Composer
+from xinfer.compose import Composer
 from xinfer.decision import Decision, Prefer
-from xinfer.engines import Engine, Job
-from xinfer.errors import ConfigError, EngineError, XinferError, nearest
+from xinfer.engines import Engine, Job, typed
+from xinfer.errors import ConfigError, EngineError, XinferError
 from xinfer.facts import Hardware
 from xinfer.plan import LaunchPlan
 from xinfer.rules import Pack
@@ -43,6 +43,16 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     prefer: Prefer
 
 
+class External(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What ``engine=external`` takes."""
+
+    name: str
+    url: str | None = None
+    model: str | None = None
+    api_key_env: str | None = None
+    request: dict[str, Any] = {}
+
+
 class Planned(msgspec.Struct, frozen=True, kw_only=True):
     """A decision and, unless the rules refuse, the plan that carries it out."""
 
@@ -63,24 +73,39 @@ class Planned(msgspec.Struct, frozen=True, kw_only=True):
 
 def ask(config: dict[str, Any], composer: Composer, *, detect: Callable[[], Hardware] = hardware.detect) -> Ask:
     """Check a composed configuration and give its parts their types; ConfigError names the key."""
-    _closed(config)
+    keys.check(config)
     chosen = config["model"]
     family = catalog.parse(chosen, f"model/{chosen.get('family')}.yaml")
-    pack = rules.load(config["rules"], _pack_file(config, composer))
-    day = _text(config["catalog"]) or pack.catalog
+    pack = rule_pack(config, composer)
+    day = day_of(config, pack)
     candidates = catalog.select(
-        family, day=day, size=_text(chosen["size"]), format=_text(chosen["format"]),
-        quantization=_text(chosen["quantization"]), hub=_text(chosen["hub"]),
+        family, day=day, size=_text(chosen.get("size")), format=_text(chosen.get("format")),
+        quantization=_text(chosen.get("quantization")), hub=_text(chosen.get("hub")),
     )  # fmt: skip
     return Ask(
         config=config, family=family, day=day, candidates=tuple(candidates),
         hardware=hardware.declared(config["hw"], detect), engine=dict(config["engine"]),
-        workload=_convert(config["workload"], Workload, "workload"), pack=pack,
-        prefer=_convert(config["prefer"], Prefer, "prefer"),
+        workload=keys.workload(config["workload"]), pack=pack, prefer=typed(config["prefer"], Prefer, "prefer"),
     )  # fmt: skip
 
 
-def plan(asked: Ask, composer: Composer, *, port: int | None = None, python: str = sys.executable) -> Planned:
+def rule_pack(config: Mapping[str, Any], composer: Composer) -> Pack:
+    """Load the chosen rule pack; ConfigError names its file and the rule."""
+    file = str(composer.file("rules", config["rules"]["name"]))
+    pack = rules.load(config["rules"], file)
+    if not pack.engines:
+        raise ConfigError(f"{file}: has no engines")
+    return pack
+
+
+def day_of(config: Mapping[str, Any], pack: Pack) -> str:
+    """Return the day whose catalogue is meant: the chosen one, else that of the rule pack, else the latest."""
+    day = _text(config["catalog"]) or pack.catalog or catalog.DAYS[-1]
+    keys.check_day(day)
+    return day
+
+
+def plan(asked: Ask, composer: Composer, *, port: int | None = None, python: str | None = None) -> Planned:
     """Decide, and write the launch plan out; nothing outside is touched."""
     name = asked.engine["name"]
     usable, broken = engines.load(asked.pack.engines)
@@ -97,7 +122,7 @@ def plan(asked: Ask, composer: Composer, *, port: int | None = None, python: str
     job = Job(
         spec=made.spec, hardware=asked.hardware, settings=_settings(asked, composer, made.engine),
         workload=asked.workload, context_length=_context(asked, made.spec), home=str(home(asked.config)),
-        python=python, port=port or asked.config["port"] or engine.port,
+        python=python or interpreter(), port=port or asked.config["port"] or engine.port,
     )  # fmt: skip
     return Planned(ask=asked, decision=made, launch=_completed(_launch(engine, job), job, asked))
 
@@ -107,6 +132,11 @@ def home(config: Mapping[str, Any]) -> Path:
     chosen = config["home"] or os.environ.get("XINFER_HOME")
     base = Path(chosen) if chosen else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "xinfer"
     return base.expanduser().absolute()
+
+
+def interpreter() -> str:
+    """Return the Python that creates environments: the one behind this virtual environment, the same for all of them."""
+    return str(Path(sys.executable).resolve())
 
 
 def free_port() -> int:
@@ -141,17 +171,30 @@ def _completed(launch: LaunchPlan, job: Job, asked: Ask) -> LaunchPlan:
 
 def _external(asked: Ask) -> Planned:
     """Plan for a server that somebody else runs: nothing to install, start or stop."""
-    url = asked.engine["url"]
-    if not isinstance(url, str) or not url.startswith(("http://", "https://")):
-        message = f"engine.url={url!r} is not an address; say engine.url=http://127.0.0.1:8000"
-        raise ConfigError(message)
+    from xinfer.client import Target  # noqa: PLC0415 -- only this engine's plan needs the client
+
+    given = typed(asked.engine, External, "engine")
+    if given.url is None:
+        raise ConfigError("engine=external needs the server's address, as in engine.url=http://127.0.0.1:8000")
+    try:
+        Target(url=given.url).check()
+    except ConfigError as error:
+        raise ConfigError(f"engine.url: {error}") from error
+    url = given.url.rstrip("/").removesuffix("/v1").rstrip("/")
+    target = Target(url=url)
+    if target.place != url:
+        raise ConfigError(f"engine.url: the password of {target.place} would be recorded; see engine.api_key_env")
+    served = Spec(
+        family="external", size=None, format=None, quantization=None, hub=None, id=None,
+        note=f"{given.model or 'whatever is served'} at {url}",
+    )  # fmt: skip
     made = Decision(
-        engine="external", spec=asked.candidates[0], rules=asked.pack.name, verdicts=(),
+        engine="external", spec=served, rules=asked.pack.name, verdicts=(),
         because=(f"a running server was named: {url}; the rules judge only what xinfer starts",),
     )  # fmt: skip
     launch = LaunchPlan(
-        engine="external", version=None, variant="external", base_url=url.rstrip("/").removesuffix("/v1"),
-        model=_text(asked.engine["model"]) or "", request=dict(asked.engine["request"]),
+        engine="external", version=None, variant="external", base_url=url, model=given.model or "",
+        request=given.request,
     )  # fmt: skip
     return Planned(ask=asked, decision=made, launch=launch)
 
@@ -162,7 +205,7 @@ def _settings(asked: Ask, composer: Composer, engine: str) -> dict[str, Any]:
         return asked.engine
     from xinfer.compose import read  # noqa: PLC0415 -- only an automatic choice needs the file
 
-    defaults: dict[str, Any] = read(composer.file("engine", engine))
+    defaults = read(composer.file("engine", engine))
     given = {key: value for key, value in asked.engine.items() if value not in (None, {})}
     return {**defaults, **given, "name": engine}
 
@@ -172,9 +215,6 @@ def _context(asked: Ask, spec: Spec) -> int:
     wanted, most = asked.config["context_length"], spec.context_length
     need = asked.workload.input_tokens + asked.workload.output_tokens
     length = wanted if wanted is not None else max(DEFAULT_CONTEXT, need)
-    if not isinstance(length, int) or isinstance(length, bool) or length < 1:
-        message = f"context_length={wanted!r} is not a number of tokens; say null or a whole number above 0"
-        raise ConfigError(message)
     if most is not None and length > most:
         if wanted is not None or need > most:
             message = f"context_length={length} is more than the {most} tokens that {spec.family} was made for"
@@ -184,40 +224,6 @@ def _context(asked: Ask, spec: Spec) -> int:
         message = f"context_length={length} is too short for workload {asked.workload.name}, which needs {need} tokens"
         raise ConfigError(message)
     return length
-
-
-def _closed(config: Mapping[str, Any]) -> None:
-    known = {*GROUPS, "context_length", "port", "catalog", "format", "runs", "start_timeout_s", "home", "prefer"}
-    for key in config:
-        if key not in known:
-            message = f"there is no key {key!r}{nearest(key, known)}"
-            raise ConfigError(message)
-    port = config["port"]
-    if port is not None and not (isinstance(port, int) and 0 < port < 2**16):
-        message = f"port={port!r} is not a port; say null or a number from 1 to 65535"
-        raise ConfigError(message)
-    day = _text(config["catalog"])
-    if day is not None and day not in catalog.DAYS:
-        message = f"catalog={day} is not a day that was kept; say {', '.join(catalog.DAYS)}{nearest(day, catalog.DAYS)}"
-        raise ConfigError(message)
-
-
-def _pack_file(config: Mapping[str, Any], composer: Composer) -> str:
-    name = str(config["rules"].get("name"))
-    try:
-        return str(composer.file("rules", name))
-    except ConfigError:
-        return f"rules {name}"
-
-
-def _convert(body: Any, kind: type[Any], key: str) -> Any:
-    try:
-        return msgspec.convert(body, kind)
-    except msgspec.ValidationError as error:
-        text = str(error).replace("`", "")
-        where = f"{key}.{text.rpartition('$.')[2]}" if "$." in text else key
-        message = f"{where}: {text.partition(' - at')[0][0].lower()}{text.partition(' - at')[0][1:]}"
-        raise ConfigError(message) from error
 
 
 def _text(value: Any) -> str | None:

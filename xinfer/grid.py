@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from xinfer import catalog, engines, hardware, rules
-from xinfer.errors import ConfigError
+from xinfer import catalog, engines, flow, hardware, rules
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import TextIO
 
-    from xinfer.catalog import Spec
+    from xinfer.catalog import Family, Spec
     from xinfer.compose import Composer
     from xinfer.facts import Hardware
     from xinfer.rules import Pack
@@ -35,16 +34,20 @@ class Row(msgspec.Struct, frozen=True):
 
 def rows(config: dict[str, Any], composer: Composer) -> list[Row]:
     """Judge the day's catalogue; a pack that comes from a page covers the families its page names."""
-    pack = rules.load(config["rules"], f"rules {config['rules'].get('name')}")
-    day = config["catalog"] if config["catalog"] is not None else pack.catalog or catalog.DAYS[-1]
-    if str(day) not in catalog.DAYS:
-        raise ConfigError(f"catalog={day} is not a day that was kept; say {', '.join(catalog.DAYS)}")
-    families = {
-        name: f for directory in reversed(composer.directories) for name, f in catalog.load(directory / "model").items()
-    }
-    named = [families[name] for name in pack.families if name in families] if pack.families else list(families.values())
+    pack = flow.rule_pack(config, composer)
+    day = flow.day_of(config, pack)
+    known = families(composer)
+    named = [known[name] for name in pack.families if name in known] if pack.families else list(known.values())
     _, broken = engines.load(pack.engines)
-    return list(judge(pack, catalog.rows(named, str(day)), hardware.declared(config["hw"]), broken))
+    return list(judge(pack, catalog.rows(named, day), hardware.declared(config["hw"]), broken))
+
+
+def families(composer: Composer) -> dict[str, Family]:
+    """Read every family that can be asked for; a user's file takes the place of xinfer's own."""
+    found: dict[str, Family] = {}
+    for directory in reversed(composer.directories):
+        found |= catalog.load(directory / "model")
+    return found
 
 
 def judge(pack: Pack, specs: Iterable[Spec], machine: Hardware, broken: Iterable[str] = ()) -> Iterator[Row]:

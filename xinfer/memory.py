@@ -78,7 +78,8 @@ def estimate(
     )
     formula["overhead_gib"] = overhead_why
     has = available(hardware, device)
-    where = "main memory" if device == "cpu" else f"{hardware.gpus} x {hardware.gpu.name or 'GPU'}"
+    gpu = hardware.gpu.name or "GPU"
+    where = "main memory" if device == "cpu" else gpu if hardware.gpus is None else f"{hardware.gpus} x {gpu}"
     formula["available_gib"] = where if has is not None else f"not known for {where}"
     parts = (weights, kv, overhead_gib)
     known = sum(part for part in parts if part is not None)
@@ -95,10 +96,11 @@ def _weights(spec: Spec, formula: dict[str, str]) -> float | None:
         formula["weights_gib"] = f"the file's {spec.bytes} bytes"
         return spec.bytes / GIB
     bits, size = bits_per_weight(spec), spec.parameters_b
-    if size is None and spec.size is not None:
-        formula["weights_gib"] = f"not known: size {spec.size} counts the active parameters only"
+    if size is None:
+        active = f"size {spec.size} counts the active parameters only"
+        formula["weights_gib"] = f"not known: {active if spec.size else 'the catalogue has no record'}"
         return None
-    if bits is None or size is None:
+    if bits is None:
         formula["weights_gib"] = f"not known: no bits per weight for {spec.format} {spec.quantization}"
         return None
     formula["weights_gib"] = f"{size:g}e9 parameters x {bits:g} bits / 8"

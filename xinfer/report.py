@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import shlex
+import traceback
 from typing import TYPE_CHECKING, Any
+
+from xinfer.errors import Defect
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
 
 _WIDE = 100
 """How much of a failure's message fits a table; the record has all of it."""
+_LONGEST = 1000
+"""How much of an error is shown; the value that was refused may be of any length."""
 _MARK = {"met": "met    ", "failed": "FAILED ", "unknown": "unknown"}
 
 
@@ -50,7 +55,7 @@ def summary(planned: Planned) -> str:
 def artefact(spec: Spec) -> str:
     """Name an artefact: family, size, format, quantization and where it is published."""
     parts = [spec.family, spec.size and f"{spec.size.replace('_', '.')}B", spec.format, spec.quantization]
-    where = f"{spec.id} on {spec.hub}" if spec.id else "no published record"
+    where = f"{spec.id} on {spec.hub}" if spec.id else spec.note or "no published record"
     return f"{' '.join(part for part in parts if part)} ({where.replace('{quantization}', spec.quantization or '')})"
 
 
@@ -77,9 +82,23 @@ def hardware_text(hw: Hardware) -> str:
     return "".join(f"{key:<24}{_fact(value)}\n" for key, value in facts.items())
 
 
+def one_line(text: str) -> str:
+    """Make a message the one line that it must be, whatever the values in it are."""
+    line = "".join(letter if letter.isprintable() else " " for letter in text)
+    return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 1]}…"
+
+
+def defect(error: Exception) -> Defect:
+    """Say in one line that xinfer itself broke; the details say where."""
+    frames = tuple(line.rstrip() for line in traceback.format_tb(error.__traceback__)[-3:])
+    return Defect(f"xinfer itself broke: {type(error).__name__}: {error}", details=frames)
+
+
 def _fact(value: Any) -> str:
     if value is None:
         return "not known"
+    if isinstance(value, bool):
+        return str(value).lower()
     return " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
@@ -89,12 +108,9 @@ def _verdict(verdict: Verdict) -> str:
 
 
 def _finding(finding: Finding) -> str:
-    observed = "not known" if finding.observed is None else _fact(finding.observed)
     fix = f"\n            {finding.fix}" if finding.fix else ""
-    return (
-        f"  {_MARK[finding.result]} {finding.id}: {finding.fact} is {observed}; expected {finding.expected}"
-        f"  [{_source(finding.source)}]{fix}"
-    )
+    said = f"{finding.fact} is {_fact(finding.observed)}; expected {finding.expected}"
+    return f"  {_MARK[finding.result]} {finding.id}: {said}  [{_source(finding.source)}]{fix}"
 
 
 def _source(source: Source) -> str:
@@ -133,10 +149,12 @@ def result_table(records: Sequence[Record]) -> str:
 def _row(record: Record) -> tuple[str, ...]:
     spec = (record.decision or {}).get("spec") or {}
     model = " ".join(str(spec[k]) for k in ("family", "size", "format", "quantization") if spec.get(k))
+    if record.launch and record.launch["base_url"] and record.capabilities:
+        model = record.capabilities["model"]
     engine = (record.decision or {}).get("engine") or "-"
     workload = (record.config.get("workload") or {}).get("name", "-")
     if record.metrics is None:
-        why = f"{record.failure.stage}: {record.failure.message}" if record.failure else ""
+        why = one_line(f"{record.failure.stage}: {record.failure.message}") if record.failure else ""
         why = why if len(why) <= _WIDE else f"{why[: _WIDE - 1]}…"
         return (model or " ".join(record.overrides), engine, workload, record.status, "-", "-", "-", why)
     numbers = (_ms(record.metrics, "ttft"), _ms(record.metrics, "tpot"), _number(record.metrics.get("output_tps")))

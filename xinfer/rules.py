@@ -249,7 +249,8 @@ def _build_flags(raw: Mapping[str, Any], where: str) -> dict[str, dict[str, Buil
     try:
         return msgspec.convert(raw.get("build_flags") or {}, dict[str, dict[str, BuildFlag]])
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{where}: build_flags: {str(error)[:1].lower()}{str(error)[1:]}") from error
+        text = str(error).replace("`", "").partition(" - at ")[0]
+        raise ConfigError(f"{where}: build_flags: {text[:1].lower()}{text[1:]}") from error
 
 
 def _mapping(raw: Mapping[str, Any], key: str, where: str) -> list[tuple[str, Any]]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from xinfer.plan import Argv
 
-    Progress = Callable[[str], None]
+    Progress = Callable[[str], object]
 
 GUARD = Path(__file__).with_name("guard.py")
 GRACE_S = 5.0
@@ -42,12 +42,16 @@ NO_NETWORK = (
 )
 REMEDIES = (
     (r"No space left on device|Errno 28", "free disk space, or choose another disk with home="),
-    (NO_NETWORK, "the network did not answer: check it, and pip's index-url, then run it again"),
+    (NO_NETWORK, "the network did not answer: check it, and your mirror if you use one, then run it again"),
     (r"No matching distribution found", "choose a version that exists for this Python and this machine"),
     (r"ensurepip is not available", "install Python's venv module (Debian and Ubuntu: python3-venv)"),
     (r"No module named pip", "choose an interpreter that has pip, with engine.python="),
-    (r"CMAKE_CUDA_COMPILER|CUDA Toolkit not found", "install the CUDA toolkit (nvcc), then run it again"),
-    (r"CMAKE_HIP_COMPILER|hip-lang|Could not find.*[Hh]ip", "install ROCm with its compiler, then run it again"),
+    (r"no GPU was detected", "compile on the machine that has the GPU"),
+    (
+        r"No CMAKE_CUDA_COMPILER|CUDA_COMPILER not set|CUDA Toolkit not found",
+        "install the CUDA toolkit (nvcc), then run it again",
+    ),
+    (r"Failed to find ROCm|HIP_COMPILER not set", "install ROCm with its compiler, then run it again"),
     (r"Could NOT find Vulkan", "install the Vulkan SDK, then run it again"),
     (
         r"No CMAKE_C(XX)?_COMPILER could be found|CMAKE_C(XX)?_COMPILER not set",
@@ -156,7 +160,7 @@ def _diagnosis(lines: list[str]) -> tuple[str, str]:
     known = [line for line in plain if re.search(pattern, line) and not line.startswith("WARNING")]
     errors = [line for line in plain if re.match(r"(ERROR|[Ee]rror|fatal|[\w.]*(Error|Exception))\b", line)]
     telling = (known or errors or plain or ["it printed nothing"])[-1]
-    return re.sub(r"^(ERROR|[Ee]rror): ", "", telling)[:300].rstrip("."), remedy
+    return re.sub(r"^(ERROR|[Ee]rror): ", "", telling)[:200].rstrip("."), remedy
 
 
 def _command(step: Argv) -> Argv:

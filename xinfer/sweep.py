@@ -52,9 +52,9 @@ def _one(overrides: Sequence[str], composer: Composer, *, multirun: bool) -> Rec
         return made
     if made.status == "refused" and planned is not None and not multirun:
         sys.stdout.write(report.plan_text(planned))
-    _say(f"xinfer: {made.failure.message}")
+    _say(f"xinfer: {report.one_line(made.failure.message)}")
     for line in made.failure.details:
-        _say(f"  {line}")
+        _say(f"  {report.one_line(line)}")
     return made
 
 

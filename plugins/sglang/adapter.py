@@ -6,9 +6,11 @@ from pathlib import Path
 
 from xinfer import artefacts, parallel, requirement
 from xinfer.engines import Job, Settings, settings
+from xinfer.errors import ConfigError
 from xinfer.plan import Command, LaunchPlan
 
 _HERE = Path(__file__).parent
+_HUBS = ("huggingface", "modelscope")
 
 
 class Sglang:
@@ -24,6 +26,8 @@ class Sglang:
         asked = settings(job, Settings)
         variant = requirement.variant_of(job.hardware)
         engine = requirement.provide(_HERE / "requirements.yaml", asked, job, variant)
+        if job.spec.hub not in _HUBS:
+            raise ConfigError(f"sglang loads from {' or '.join(_HUBS)}, not {job.spec.hub}; say model.hub=huggingface")
         command = Command(engine.python, "-m", "sglang.launch_server")
         _add_flags(command, job)
         command.override(asked.args, asked.env)

@@ -11,7 +11,7 @@ from xinfer.errors import ConfigError
 from xinfer.plan import Command, LaunchPlan
 
 _HERE = Path(__file__).parent
-_DEVICES = {"cuda": "cuda", "rocm": "cuda", "apple": "mps", "cpu": "cpu"}
+_DEVICES = {"cuda": "cuda", "rocm": "cuda", "xpu": "xpu", "apple": "mps", "cpu": "cpu"}
 _ON_THE_FLY = {"4-bit": "bnb-4bit", "8-bit": "bnb-8bit"}
 
 

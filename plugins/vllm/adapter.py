@@ -6,9 +6,11 @@ from pathlib import Path
 
 from xinfer import artefacts, parallel, requirement
 from xinfer.engines import Job, Settings, settings
+from xinfer.errors import ConfigError
 from xinfer.plan import Command, LaunchPlan
 
 _HERE = Path(__file__).parent
+_HUBS = ("huggingface", "modelscope")
 _BF16_SINCE = (8, 0)
 
 
@@ -25,6 +27,8 @@ class Vllm:
         asked = settings(job, Settings)
         variant = requirement.variant_of(job.hardware)
         engine = requirement.provide(_HERE / "requirements.yaml", asked, job, variant)
+        if job.spec.hub not in _HUBS:
+            raise ConfigError(f"vllm loads from {' or '.join(_HUBS)}, not {job.spec.hub}; say model.hub=huggingface")
         command = Command(engine.python, "-m", "vllm.entrypoints.cli.main", "serve", artefacts.repository(job.spec))
         _add_flags(command, job)
         command.override(asked.args, asked.env)

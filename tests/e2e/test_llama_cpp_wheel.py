@@ -16,13 +16,11 @@ import psutil
 import pytest
 
 from xinfer.catalog import Spec
-from xinfer.engines import Job
+from xinfer.engines import Job, get
 from xinfer.environment import provision
 from xinfer.errors import ProvisionError, StartError
 from xinfer.facts import Hardware
 from xinfer.plan import LaunchPlan
-from xinfer.plugins.llama_cpp import server as launcher
-from xinfer.plugins.llama_cpp.adapter import LlamaCpp
 from xinfer.runner import running
 from xinfer.spec import Workload
 
@@ -71,7 +69,7 @@ def plan(home: Path, **settings: Any) -> LaunchPlan:
         python=sys.executable,
         port=free_port(),
     )
-    return LlamaCpp().plan(job)
+    return get("llama_cpp").plan(job)
 
 
 def ask(launch: LaunchPlan, method: str, path: str, **body: object) -> Any:
@@ -137,8 +135,8 @@ def test_the_printed_launch_line_can_be_pasted(home: Path) -> None:
 
 def test_every_flag_of_the_launcher_is_a_parameter_of_the_wheel(home: Path) -> None:
     """The launcher's table is that of the wheel which is installed."""
-    python = plan(home).argv[0]
-    argv = [python, "-I", "-c", FIELDS, str(Path(launcher.__file__).parent)]
+    python, _, launcher, *_ = plan(home).argv
+    argv = [python, "-I", "-c", FIELDS, str(Path(launcher).parent)]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

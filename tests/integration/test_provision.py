@@ -23,12 +23,15 @@ if TYPE_CHECKING:
 
 PATIENCE_S = 30.0
 """How long a test waits for what must happen; only a failing test waits that long."""
-WRITE = "import sys; from pathlib import Path; d = Path(sys.argv[1]); d.mkdir(exist_ok=True); (d / 'one').write_text('1')"
+WRITE = (
+    "import sys; from pathlib import Path; d = Path(sys.argv[1]); d.mkdir(exist_ok=True); (d / 'one').write_text('1')"
+)
 COUNT = "import sys; open(sys.argv[1] + '.count', 'a').write('x')"
-HANG = """
-import os, subprocess, sys, time
+STUBBORN = """
+import os, signal, subprocess, sys, time
 from pathlib import Path
 directory = Path(sys.argv[1])
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
 directory.mkdir()
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
 partial = directory / "partial"
@@ -40,10 +43,12 @@ DRIVER = """
 import signal, sys
 from pathlib import Path
 import msgspec
+from xinfer import steps
 from xinfer.environment import provision
 from xinfer.plan import LaunchPlan
 from xinfer.runner import terminating_as_exception
 
+steps.GRACE_S = 0.5
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 plan = msgspec.json.decode(sys.argv[1], type=LaunchPlan)
 with terminating_as_exception():
@@ -230,7 +235,7 @@ def test_the_users_own_interpreter_is_listed(tmp_path: Path) -> None:
 )
 def test_an_interrupted_step_leaves_no_process(directory: Path, number: signal.Signals, status: int) -> None:
     """The step and what it started are ended; what it made is gone, or made anew by the next."""
-    process = start(plan(directory, HANG), directory)
+    process = start(plan(directory, STUBBORN), directory)
     until((directory / "pids").exists)
     pids = [int(pid) for pid in (directory / "pids").read_text().split()]
     process.send_signal(number)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import msgspec
 import pytest
@@ -23,10 +24,10 @@ SPEC = Spec(
 PIP = ("-m", "pip", "install", "--disable-pip-version-check")
 
 
-def path_of(name: str = "vllm-cuda", **changes: object) -> str:
+def path_of(**changes: Any) -> str:
     """Return the directory of an environment that differs from the usual one in ``changes`` alone."""
-    usual: dict[str, object] = {"installs": [("vllm==0.33.0",)], "home": "/h", "python": "/p"}
-    return environment(name, **{**usual, **changes}).path  # type: ignore[arg-type]
+    usual: dict[str, Any] = {"installs": [("vllm==0.33.0",)], "home": "/h", "python": "/p"}
+    return environment("vllm-cuda", **{**usual, **changes}).path
 
 
 def test_an_environment_is_a_venv_and_one_pip_per_install() -> None:
@@ -58,7 +59,7 @@ def test_variables_are_part_of_the_pasted_command() -> None:
         pytest.param({"built_for": "AMD EPYC"}, id="compiled-for-another-cpu"),
     ],
 )
-def test_whatever_changes_the_content_changes_the_directory(changes: dict[str, object]) -> None:
+def test_whatever_changes_the_content_changes_the_directory(changes: dict[str, Any]) -> None:
     """Two environments share a directory only if the same commands make both."""
     assert path_of(**changes) != path_of()
 

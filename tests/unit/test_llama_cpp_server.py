@@ -6,13 +6,14 @@ import ast
 import enum
 import socket
 import sys
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 
-from xinfer.plugins.llama_cpp import server
+server: Any = import_module("xinfer.plugins.llama_cpp.server")
 
 
 class FlashAttention(enum.IntEnum):
@@ -34,7 +35,8 @@ def parameters() -> SimpleNamespace:
     """Return what the wheel's CommonParams() would."""
     return SimpleNamespace(
         model=SimpleNamespace(path=""), cpuparams=SimpleNamespace(), cpuparams_batch=SimpleNamespace(),
-        sampling=SimpleNamespace(), tensor_split=[0.0] * 4, port=0, n_parallel=1, kv_unified=False, hostnames=["127.0.0.1"],
+        sampling=SimpleNamespace(), tensor_split=[0.0] * 4, hostnames=["127.0.0.1"],
+        port=0, n_parallel=1, kv_unified=False,
     )  # fmt: skip
 
 

@@ -1,0 +1,111 @@
+"""What many tests need: the command line, in this process and as one of its own, and a fake engine."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from xinfer import cli, engines
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    Ask = Callable[..., subprocess.CompletedProcess[str]]
+
+RESOURCES = Path(__file__).parent / "resources"
+PATIENCE_S = 60.0
+"""How long a command may take; only a failing test waits that long."""
+MARK = "XINFER_TEST_MARK"
+
+
+@pytest.fixture
+def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Ask:
+    """Return the command line, run in this process, away from the user's own files."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XINFER_HOME", str(tmp_path / "home"))
+
+    def run(*argv: str) -> subprocess.CompletedProcess[str]:
+        code = cli.main(list(argv))
+        return subprocess.CompletedProcess(argv, code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def fake_plugin(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Install the fake engine's plugin into this process, and return the user's directory that goes with it."""
+    monkeypatch.syspath_prepend(str(RESOURCES / "fake_plugin"))
+    forget_plugins()
+    yield RESOURCES / "conf"
+    monkeypatch.undo()
+    forget_plugins()
+
+
+@pytest.fixture
+def visible_engines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Return how to set ``XINFER_ENGINES``, which is read once."""
+
+    def see(names: str) -> None:
+        monkeypatch.setenv("XINFER_ENGINES", names)
+        forget_plugins()
+
+    yield see
+    monkeypatch.undo()
+    forget_plugins()
+
+
+def forget_plugins() -> None:
+    """Let the plugins be looked for again."""
+    engines.registered.cache_clear()
+    engines.get.cache_clear()
+
+
+@pytest.fixture
+def mark() -> str:
+    """Return what the environment of every process of this test bears."""
+    return uuid.uuid4().hex
+
+
+@pytest.fixture
+def environ(tmp_path: Path, mark: str) -> dict[str, str]:
+    """Return the variables of a process that sees the fake engine's plugin."""
+    paths = [str(RESOURCES / "fake_plugin"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    own = {"XINFER_HOME": str(tmp_path / "home"), "PYTHONPATH": os.pathsep.join(paths), MARK: mark}
+    return {**os.environ, **own}
+
+
+@pytest.fixture
+def command(tmp_path: Path, environ: dict[str, str]) -> Ask:
+    """Return the command line as a process of its own, with the fake engine's plugin and the user's directory."""
+
+    def run(*argv: str, **more: str) -> subprocess.CompletedProcess[str]:
+        words = [sys.executable, "-m", "xinfer", "--config-dir", str(RESOURCES / "conf"), *argv]
+        return subprocess.run(
+            words, cwd=tmp_path, env={**environ, **more}, capture_output=True, text=True, timeout=PATIENCE_S, check=False
+        )
+
+    return run
+
+
+@pytest.fixture
+def survivors(mark: str) -> Callable[[], list[psutil.Process]]:
+    """Return how to find what this test has started and what still runs."""
+
+    def find() -> list[psutil.Process]:
+        return [process for process in psutil.process_iter() if _environ(process).get(MARK) == mark]
+
+    return find
+
+
+def _environ(process: psutil.Process) -> dict[str, str]:
+    try:
+        return {} if process.status() == psutil.STATUS_ZOMBIE else process.environ()
+    except (psutil.Error, OSError):
+        return {}

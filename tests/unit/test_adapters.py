@@ -1,0 +1,474 @@
+"""The plans of the engines' adapters: flags with reasons, the user's changes, and whole plans kept as files.
+
+``XINFER_UPDATE_GOLDEN=1`` writes the files under ``tests/golden/plans`` anew.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+
+from xinfer import engines, flow
+from xinfer.catalog import Shape, Spec
+from xinfer.compose import Composer, conf_dir
+from xinfer.engines import Job
+from xinfer.errors import ConfigError
+from xinfer.facts import Hardware
+from xinfer.plan import LaunchPlan
+from xinfer.spec import Workload
+
+if TYPE_CHECKING:
+    from xinfer.flow import Planned
+
+GOLDEN = Path(__file__).parent.parent / "golden" / "plans"
+NAMES = ("vllm", "sglang", "transformers", "mlx")
+"""The adapters that this file tests one by one; llama.cpp has a file of its own."""
+each_adapter = pytest.mark.parametrize("name", NAMES)
+
+
+def machine(vendor: str | None = "nvidia", gpus: int | None = 1, **more: Any) -> Hardware:
+    gpu = {key.removeprefix("gpu_"): more.pop(key) for key in [*more] if key.startswith("gpu_")}
+    return msgspec.convert({"profile": "p", "gpus": gpus, "gpu": {"vendor": vendor, **gpu}, **more}, Hardware)
+
+
+SPEC = Spec(
+    family="qwen2-instruct", size="7", format="pytorch", quantization="none", hub="huggingface",
+    id="Qwen/Qwen2-7B-Instruct", shape=Shape(heads=28, kv_heads=4),
+)  # fmt: skip
+CUDA, CPU, MAC, ROCM = machine(), machine(None, 0), machine("apple"), machine("amd")
+HOME = {"vllm": CUDA, "sglang": CUDA, "transformers": CPU, "mlx": MAC}
+"""A machine that each engine has a build for."""
+
+
+def plan(name: str, on: Hardware | None = None, *, spec: Spec = SPEC, **settings: Any) -> LaunchPlan:
+    """Plan one artefact with an engine on its own kind of machine, or another."""
+    job = Job(
+        spec=spec, hardware=on or HOME[name], settings={"name": name, **settings},
+        workload=Workload(name="w", input_tokens=32, output_tokens=64), context_length=4096,
+        home="/xinfer", python="python3", port=8123,
+    )  # fmt: skip
+    return engines.get(name).plan(job)
+
+
+def changed(**fields: Any) -> Spec:
+    return msgspec.structs.replace(SPEC, **fields)
+
+
+def flag(launch: LaunchPlan, name: str) -> str | None:
+    """Return the word that follows a flag, empty where none does; null where the flag is not there."""
+    words = [*launch.argv, ""]
+    return words[words.index(name) + 1] if name in words else None
+
+
+# --- what every adapter does ---
+
+
+@pytest.mark.parametrize("name", [*NAMES, "llama_cpp"])
+def test_an_adapter_is_what_it_is_registered_as(name: str) -> None:
+    """Its name is that of its entry point and of its configuration, whose keys are those of its settings."""
+    adapter = engines.get(name)
+    assert adapter.name == name
+    assert (adapter.conf / "engine" / f"{name}.yaml").is_file()
+    config = Composer([adapter.conf]).compose([f"engine={name}"])["engine"]
+    assert config["name"] == name
+    if name in NAMES:
+        assert tuple(config) == engines.Settings.__struct_fields__
+
+
+@each_adapter
+def test_a_plan_is_pure(name: str) -> None:
+    """The same job gives the same plan, on the port and under the directories it was told."""
+    launch = plan(name)
+    assert launch == plan(name)
+    assert (launch.engine, launch.port, launch.host) == (name, 8123, "127.0.0.1")
+    assert launch.environment is not None
+    assert launch.environment.path.startswith(f"/xinfer/environments/{name}-{launch.variant}-{launch.version}-")
+    assert launch.environment.steps[0] == ("python3", "-m", "venv", launch.environment.path)
+    assert launch.argv[0] == f"{launch.environment.path}/bin/python"
+    assert (launch.weights, launch.base_url) == (None, None)
+
+
+@each_adapter
+def test_nothing_listens_but_on_loopback(name: str) -> None:
+    """Every server is told which address to take."""
+    launch = plan(name)
+    assert (flag(launch, "--host"), flag(launch, "--port")) == ("127.0.0.1", "8123")
+
+
+@each_adapter
+def test_a_key_that_an_engine_has_not(name: str) -> None:
+    """The message names the nearest key."""
+    with pytest.raises(ConfigError, match=r"^engine has no key 'pyhton'; did you mean 'python'\?$"):
+        plan(name, pyhton="/usr/bin/python3")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        pytest.param({"python": 3}, "engine.python: expected text or null, got a whole number", id="a-number-for-text"),
+        pytest.param({"args": 3}, "engine.args: expected a mapping, got a whole number", id="a-number-for-flags"),
+        pytest.param({"env": ["A=1"]}, "engine.env: expected a mapping, got a list", id="a-list-for-variables"),
+        pytest.param(
+            {"quant": "x"}, "engine has no key 'quant'; its keys are name, version, python, args, env", id="key"
+        ),
+    ],
+)
+@each_adapter
+def test_settings_of_the_wrong_type(name: str, settings: dict[str, Any], message: str) -> None:
+    """Each message names the key and what it takes."""
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        plan(name, **settings)
+
+
+@each_adapter
+def test_the_users_flags_and_variables(name: str) -> None:
+    """They replace, remove and add, and the plan says that they are the user's."""
+    before = plan(name)
+    launch = plan(
+        name, args={"port": 9, "host": None, "seed": 0, "verbose": True}, env={"OMP_NUM_THREADS": 4, "X": "y z"}
+    )
+    assert [flag(launch, f"--{known}") for known in ("port", "host", "seed", "verbose")] == ["9", None, "0", ""]
+    assert launch.argv.index("--port") == before.argv.index("--port") - 2
+    assert (launch.env["OMP_NUM_THREADS"], launch.env["X"]) == ("4", "y z")
+    reasons = [launch.because.get(key) for key in ("--port", "--host", "--seed", "X")]
+    assert reasons == ["engine.args.port", None, "engine.args.seed", "engine.env.X"]
+
+
+@each_adapter
+def test_the_users_interpreter(name: str) -> None:
+    """An interpreter that has the engine needs no environment, on whatever machine."""
+    launch = plan(name, machine("intel"), python="/mine/bin/python", version="9.9")
+    assert (launch.argv[0], launch.install, launch.environment) == ("/mine/bin/python", (), None)
+    assert (launch.version, launch.variant) == ("9.9", "xpu")
+
+
+@each_adapter
+def test_the_users_version(name: str) -> None:
+    """Another version is what pip installs, in another environment."""
+    launch, other = plan(name), plan(name, version="0.1.2")
+    assert other.version == "0.1.2"
+    assert any(word.endswith("==0.1.2") for word in other.install[-1])
+    assert not any(word.endswith(f"=={launch.version}") for step in other.install for word in step)
+    assert launch.environment != other.environment
+
+
+@pytest.mark.parametrize(
+    ("name", "on", "message"),
+    [
+        pytest.param("vllm", CPU, "vllm: no cpu build is known to its plugin; known: cuda", id="vllm-on-cpu"),
+        pytest.param("vllm", ROCM, "vllm: no rocm build is known to its plugin; known: cuda", id="vllm-on-rocm"),
+        pytest.param("sglang", MAC, "sglang: no apple build is known to its plugin; known: cuda", id="sglang-on-a-mac"),
+        pytest.param("mlx", CPU, "mlx: no cpu build is known to its plugin; known: apple", id="mlx-on-cpu"),
+        pytest.param(
+            "transformers", machine("intel"),
+            "transformers: no xpu build is known to its plugin; known: cuda, rocm, cpu, apple",
+            id="transformers-on-intel",
+        ),
+    ],
+)  # fmt: skip
+def test_a_machine_that_an_engine_has_no_build_for(name: str, on: Hardware, message: str) -> None:
+    """Where the rules were switched off, the plugin still knows what it can install."""
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        plan(name, on)
+
+
+# --- where the artefact comes from ---
+
+
+@pytest.mark.parametrize(
+    ("name", "argv"),
+    [
+        pytest.param("vllm", ("-m", "vllm.entrypoints.cli.main", "serve", "a/b-Int4"), id="vllm"),
+        pytest.param("sglang", ("-m", "sglang.launch_server", "--model-path", "a/b-Int4"), id="sglang"),
+        pytest.param("transformers", ("-m", "transformers.cli.transformers", "serve", "a/b-Int4"), id="transformers"),
+        pytest.param("mlx", ("-m", "mlx_lm", "server", "--model", "a/b-Int4"), id="mlx"),
+    ],
+)
+def test_the_artefacts_id(name: str, argv: tuple[str, ...]) -> None:
+    """The engine is told the hub's id, with the quantization filled in."""
+    launch = plan(name, spec=changed(id="a/b-{quantization}", quantization="Int4"))
+    assert launch.argv[1 : len(argv) + 1] == argv
+
+
+@pytest.mark.parametrize("name", ["vllm", "sglang"])
+def test_a_published_revision_is_pinned(name: str) -> None:
+    """Where the catalogue publishes a revision the engine is told, and only there."""
+    assert flag(plan(name, spec=changed(revision="1f2e")), "--revision") == "1f2e"
+    assert flag(plan(name), "--revision") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "variable", "value"),
+    [("vllm", "VLLM_USE_MODELSCOPE", "True"), ("sglang", "SGLANG_USE_MODELSCOPE", "true")],
+)
+def test_modelscope(name: str, variable: str, value: str) -> None:
+    """An artefact on ModelScope is fetched from there; one on Hugging Face is not."""
+    launch = plan(name, spec=changed(hub="modelscope"))
+    assert (launch.env[variable], launch.because[variable]) == (value, "the artefact is on ModelScope")
+    assert variable not in plan(name).env
+
+
+@pytest.mark.parametrize(
+    ("name", "hub", "message"),
+    [
+        pytest.param("vllm", "csghub", "vllm loads from huggingface or modelscope, not csghub", id="vllm"),
+        pytest.param(
+            "sglang", "openmind_hub", "sglang loads from huggingface or modelscope, not openmind_hub", id="sglang"
+        ),
+        pytest.param(
+            "transformers", "modelscope", "transformers loads from Hugging Face, not modelscope", id="transformers"
+        ),
+        pytest.param("mlx", "modelscope", "mlx loads from Hugging Face, not modelscope", id="mlx"),
+    ],
+)
+def test_a_hub_that_an_engine_cannot_load_from(name: str, hub: str, message: str) -> None:
+    """The same id on another hub may be another artefact; the message says which hub to choose."""
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}; say model.hub=huggingface$"):
+        plan(name, spec=changed(hub=hub))
+
+
+# --- what each engine is told ---
+
+
+@pytest.mark.parametrize(("name", "flag_name"), [("vllm", "--tensor-parallel-size"), ("sglang", "--tp-size")])
+@pytest.mark.parametrize(
+    ("gpus", "split", "why"),
+    [
+        pytest.param(1, None, None, id="one-gpu-needs-no-flag"),
+        pytest.param(None, None, None, id="an-unknown-number-is-taken-as-one"),
+        pytest.param(4, "4", "all 4 GPUs; 28 heads and 4 kv heads split evenly", id="all-gpus"),
+        pytest.param(
+            8, "4",
+            "28 heads and 4 kv heads do not split over 8 GPUs; 4 is the largest number that is known to be legal",
+            id="as-many-as-the-heads-allow",
+        ),
+    ],
+)  # fmt: skip
+def test_tensor_parallel(name: str, flag_name: str, gpus: int | None, split: str | None, why: str | None) -> None:
+    """A network is split over as many GPUs as its heads allow, with the reason."""
+    launch = plan(name, machine(gpus=gpus))
+    assert (flag(launch, flag_name), launch.because.get(flag_name)) == (split, why)
+
+
+@pytest.mark.parametrize(
+    ("capability", "dtype"),
+    [
+        pytest.param("7.5", "half", id="turing"),
+        pytest.param("7.0", "half", id="volta"),
+        pytest.param("8.0", None, id="ampere"),
+        pytest.param("8.9", None, id="ada"),
+        pytest.param("12.0", None, id="two-digits"),
+        pytest.param(None, None, id="not-known"),
+    ],
+)
+def test_vllm_avoids_bfloat16_where_there_is_none(capability: str | None, dtype: str | None) -> None:
+    """Cards before compute capability 8.0 get half precision, and the plan says why."""
+    launch = plan("vllm", machine(gpu_compute_capability=capability))
+    assert flag(launch, "--dtype") == dtype
+    if dtype:
+        assert launch.because["--dtype"] == f"bfloat16 needs compute capability 8.0; this GPU has {capability}"
+
+
+@pytest.mark.parametrize(("name", "flag_name"), [("vllm", "--max-model-len"), ("sglang", "--context-length")])
+def test_the_context_and_the_name(name: str, flag_name: str) -> None:
+    """One sequence has the tokens that were planned; requests name the model by its family."""
+    launch = plan(name)
+    assert (flag(launch, flag_name), flag(launch, "--served-model-name")) == ("4096", "qwen2-instruct")
+    assert (launch.model, launch.device) == ("qwen2-instruct", "gpu")
+
+
+def test_vllm_reports_nothing() -> None:
+    """Usage statistics are off."""
+    assert plan("vllm").env == {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+
+
+@pytest.mark.parametrize(
+    ("on", "variant", "device", "memory"),
+    [
+        pytest.param(CPU, "cpu", "cpu", "cpu", id="cpu"),
+        pytest.param(CUDA, "cuda", "cuda", "gpu", id="cuda"),
+        pytest.param(ROCM, "rocm", "cuda", "gpu", id="rocm-is-called-cuda-by-torch"),
+        pytest.param(MAC, "apple", "mps", "gpu", id="apple"),
+    ],
+)
+def test_transformers_devices(on: Hardware, variant: str, device: str, memory: str) -> None:
+    """PyTorch is told what the machine has, in its own words."""
+    launch = plan("transformers", on)
+    assert (launch.variant, flag(launch, "--device"), launch.device) == (variant, device, memory)
+
+
+@pytest.mark.parametrize(
+    ("cores", "threads"),
+    [
+        pytest.param(16, "15", id="one-core-is-left-to-the-client"),
+        pytest.param(1, "1", id="never-none"),
+        pytest.param(None, None, id="not-known"),
+    ],
+)
+def test_transformers_threads(cores: int | None, threads: str | None) -> None:
+    """On a CPU the threads are the cores but one; on a GPU nothing is said."""
+    assert plan("transformers", machine(None, 0, cores=cores)).env.get("OMP_NUM_THREADS") == threads
+    assert "OMP_NUM_THREADS" not in plan("transformers", machine(cores=cores)).env
+
+
+@pytest.mark.parametrize(
+    ("quantization", "expected"), [("none", None), ("4-bit", "bnb-4bit"), ("8-bit", "bnb-8bit")], ids=str
+)
+def test_transformers_quantizes_while_loading(quantization: str, expected: str | None) -> None:
+    """The published quantizations of PyTorch artefacts are made by bitsandbytes."""
+    launch = plan("transformers", spec=changed(quantization=quantization))
+    assert flag(launch, "--quantization") == expected
+    if expected:
+        assert launch.because["--quantization"] == f"the {quantization} that was chosen"
+
+
+@pytest.mark.parametrize(
+    ("name", "request_body"),
+    [
+        pytest.param("vllm", {"ignore_eos": True}, id="vllm"),
+        pytest.param("sglang", {"ignore_eos": True}, id="sglang"),
+        pytest.param("mlx", {}, id="mlx-has-no-way"),
+    ],
+)
+def test_a_fixed_output_length(name: str, request_body: dict[str, Any]) -> None:
+    """Requests say that generation goes on to the last token asked for, where the server can."""
+    assert plan(name).request == request_body
+
+
+def test_transformers_fixes_the_output_length_its_own_way() -> None:
+    """It has no ignore_eos: no vocabulary has the token that would end generation."""
+    launch = plan("transformers")
+    assert json.loads(launch.request["generation_config"]) == {"max_new_tokens": 64, "eos_token_id": -1}
+    assert launch.model == "Qwen/Qwen2-7B-Instruct"
+
+
+def test_mlx_says_that_outputs_may_end_early() -> None:
+    """What cannot be promised is a note of the plan."""
+    launch = plan("mlx")
+    assert launch.notes == ("mlx_lm server has no ignore_eos: outputs may end early, and are flagged when they do",)
+    assert (launch.model, launch.device, launch.variant) == ("Qwen/Qwen2-7B-Instruct", "gpu", "apple")
+
+
+# --- whole plans ---
+
+MACHINES = {
+    "cpu": ("hw=cpu", "hw.cores=8"),
+    "cuda": ("hw=cuda",),
+    "rocm": ("hw=rocm",),
+    "apple": ("hw=apple",),
+    "h100": ("hw=h100",),
+    "h100-4": ("hw=h100", "hw.gpus=4"),
+    "rtx4090": ("hw=rtx4090",),
+    "t4": ("hw=t4",),
+    "m3-max": ("hw=m3-max", "hw.memory_gib=64"),
+}
+CASES = {
+    f"{engine}--{on}": ("model=qwen2-instruct", f"engine={engine}", *overrides)
+    for engine in (*NAMES, "llama_cpp")
+    for on, overrides in MACHINES.items()
+} | {
+    "llama_cpp--cpu-default": ("hw=cpu", "hw.cores=2"),
+    "llama_cpp--cpu-native": ("hw=cpu", "hw.cores=2", "engine=llama_cpp", "engine.build=native"),
+    "llama_cpp--cuda-native-july": (
+        "model=qwen2-instruct", "hw=cuda", "engine=llama_cpp", "engine.build=native", "rules=xinference-2024-07",
+    ),
+    "vllm--cuda-awq": ("model=qwen2-instruct", "hw=cuda", "model.format=awq"),
+    "vllm--cuda-modelscope": ("model=qwen2-instruct", "hw=cuda", "model.hub=modelscope"),
+    "vllm--h100-8": ("model=qwen2-instruct", "model.size=7", "hw=h100", "hw.gpus=8"),
+    "transformers--cpu-4bit": ("model=qwen2-instruct", "hw=cpu", "model.size=0.5", "model.quantization=4-bit"),
+}  # fmt: skip
+REFUSED = {
+    *(f"{engine}--{on}" for engine in ("vllm", "sglang") for on in ("cpu", "rocm", "apple", "m3-max")),
+    *(f"mlx--{on}" for on in MACHINES if on not in {"apple", "m3-max"}),
+}
+"""What the pack of August says no to."""
+
+
+@cache
+def composer() -> Composer:
+    return Composer(engines.conf_directories())
+
+
+def never() -> Hardware:
+    pytest.fail("a declared machine must not be read")
+
+
+@cache
+def planned(name: str) -> Planned:
+    config = composer().compose([*CASES[name], "home=/xinfer"])
+    return flow.plan(flow.ask(config, composer(), detect=never), composer(), python="python3")
+
+
+def text(name: str, launch: LaunchPlan) -> str:
+    """Write a plan down: what was asked, what is installed and started, and why."""
+    spec = planned(name).decision.spec
+    where = str(engines.get("llama_cpp").conf.parent.parent)
+    lines = [
+        f"# {' '.join(CASES[name])}",
+        f"# {spec.family} {spec.size} {spec.format} {spec.quantization} on {spec.hub}",
+        *(line.replace(where, "{plugins}") for line in launch.shell()),
+        *(f"# {key}: {reason}" for key, reason in launch.because.items()),
+        *(f"# note: {note}" for note in launch.notes),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize("name", sorted(set(CASES) - REFUSED))
+def test_a_plan_is_as_it_was(name: str) -> None:
+    """What would be installed and started, and why, changes only on purpose."""
+    launch = planned(name).launch
+    assert launch is not None, planned(name).decision.because
+    assert launch.engine == name.partition("--")[0]
+    path = GOLDEN / f"{name}.txt"
+    if os.environ.get("XINFER_UPDATE_GOLDEN"):
+        path.write_text(text(name, launch), encoding="utf-8")
+    assert text(name, launch) == path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", sorted(REFUSED))
+def test_what_the_pack_refuses_has_no_plan(name: str) -> None:
+    """A forced engine that the rules refuse is not planned, and the reason names it."""
+    made = planned(name)
+    assert made.launch is None
+    assert made.decision.because[0].startswith(f"xinference-2024-08 refuses {name.partition('--')[0]}: ")
+
+
+def test_there_is_a_file_for_every_plan() -> None:
+    """None is missing and none is left over."""
+    assert {path.stem for path in GOLDEN.iterdir()} == set(CASES) - REFUSED
+
+
+@pytest.mark.parametrize("name", sorted(set(CASES) - REFUSED))
+def test_every_flag_has_its_reason(name: str) -> None:
+    """Whatever stands on the command line or in the environment is explained, and nothing else is."""
+    launch = planned(name).launch
+    assert launch is not None
+    flags = {word for word in launch.argv if word.startswith("--")}
+    assert set(launch.because) == flags | set(launch.env)
+    assert all(launch.because.values())
+
+
+def test_every_plan_can_be_pasted() -> None:
+    """A shell reads each line, and the words are those of the plan."""
+    launches = [launch for name in sorted(set(CASES) - REFUSED) if (launch := planned(name).launch)]
+    lines = [line for launch in launches for line in launch.shell()]
+    subprocess.run(["bash", "-n", "-c", "\n".join(lines)], check=True)  # noqa: S607
+    for launch in launches:
+        *install, command = launch.shell()
+        assert [tuple(shlex.split(line)) for line in install] == list(launch.install)
+        assert shlex.split(command)[len(launch.env) :] == list(launch.argv)
+
+
+def test_every_profile_is_planned_for() -> None:
+    """A new machine profile needs its plans."""
+    profiles = {path.stem for path in (conf_dir() / "hw").glob("*.yaml")}
+    assert profiles - {"auto", "a100-80g"} == {words[0].partition("=")[2] for words in MACHINES.values()}

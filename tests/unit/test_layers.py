@@ -1,0 +1,160 @@
+"""Imports go one way: a module knows only those to its left, and no engine is ever imported."""
+
+from __future__ import annotations
+
+import ast
+import sys
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import xinfer
+from xinfer import engines
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CORE = Path(xinfer.__file__).parent
+PLUGINS = engines.get("vllm").conf.parent.parent
+LAYERS = (
+    "errors", "spec", "facts", "predicates", "plan", "document", "overrides", "compose", "probes", "accelerators",
+    "hardware", "spelling", "catalog", "rules", "memory", "parallel", "decision", "artefacts", "engines", "requirement",
+    "keys", "guard", "steps", "environment", "server", "runner", "resources", "corpus", "samples", "stream", "client",
+    "capabilities", "load", "distribution", "validity", "metrics", "record", "flow", "report", "grid", "cell", "sweep",
+    "cli", "__main__",
+)  # fmt: skip
+"""Every module of the core, left to right. A new one is put where it belongs."""
+ENGINES = {"vllm", "torch", "sglang", "mlx", "mlx_lm", "llama_cpp", "transformers", "xllamacpp"}
+THIRD_PARTY = {
+    "hydra": {"compose"},
+    "omegaconf": {"compose"},
+    "aiohttp": {"client"},
+    "pynvml": {"accelerators"},
+    "packaging": {"predicates"},
+    "psutil": {"runner", "resources"},
+    "yaml": {"document", "catalog", "requirement", "cli"},
+    "msgspec": set(LAYERS),
+}
+"""Which modules may know a package of somebody else's."""
+LAUNCHERS = {"llama_cpp/server.py": {"xllamacpp"}}
+"""Scripts that run in an engine's own environment: they may import the engine, and nothing of ours."""
+
+
+def imported(source: str) -> set[str]:
+    """Return the full name of everything a module imports, at its top or inside a function."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = "." * node.level + (node.module or "")
+            joined = base if base.endswith(".") else f"{base}."
+            found |= {joined + alias.name for alias in node.names} if base in {"xinfer", "."} else {base}
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+            found |= {arg.value for arg in node.args if isinstance(arg, ast.Constant) and isinstance(arg.value, str)}
+    return found
+
+
+def ours(source: str) -> set[str]:
+    """Return the modules of the core that a module imports, without the package's own attributes."""
+    named = {name.split(".")[1] for name in imported(source) if name.startswith("xinfer.")}
+    return named - {"__version__"}
+
+
+def theirs(source: str) -> set[str]:
+    """Return the packages that a module imports which are neither ours nor Python's."""
+    packages = {name.split(".")[0] for name in imported(source) if not name.startswith(".")}
+    return packages - {"xinfer"} - set(sys.stdlib_module_names)
+
+
+def text(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def test_imports_are_found_wherever_they_stand() -> None:
+    """At the top, in a function, for the type checker only, relative, and with another name."""
+    source = """
+import os, hydra.core as h
+from xinfer import rules, __version__
+from xinfer.plan import Command
+from . import settings
+from .settings import read
+if TYPE_CHECKING:
+    from xinfer.facts import Hardware
+def late():
+    import torch.nn
+    from xinfer import flow as f
+    importlib.import_module("vllm.engine")
+"""
+    assert imported(source) == {
+        "os", "hydra.core", "xinfer.rules", "xinfer.__version__", "xinfer.plan", ".settings", "xinfer.facts",
+        "torch.nn", "xinfer.flow", "vllm.engine",
+    }  # fmt: skip
+    assert ours(source) == {"rules", "plan", "facts", "flow"}
+    assert theirs(source) == {"hydra", "torch", "vllm"}
+
+
+def test_every_module_has_its_place() -> None:
+    """A module that is not in the list, or a name in it that is no module, is an error."""
+    modules = {path.stem for path in CORE.glob("*.py")} - {"__init__"}
+    assert modules == set(LAYERS)
+    assert len(LAYERS) == len(set(LAYERS))
+
+
+@pytest.mark.parametrize("module", LAYERS)
+def test_a_module_imports_only_what_is_left_of_it(module: str) -> None:
+    """Data flows one way, and so do imports; the core knows no plugin."""
+    right = ours(text(CORE / f"{module}.py")) - set(LAYERS[: LAYERS.index(module)])
+    assert right == set()
+
+
+@pytest.mark.parametrize("module", LAYERS)
+def test_a_package_is_imported_only_where_it_is_known(module: str) -> None:
+    """No engine is, anywhere; Hydra is in one module; every other package has its few."""
+    packages = theirs(text(CORE / f"{module}.py"))
+    assert packages & ENGINES == set()
+    assert {package for package in packages if module not in THIRD_PARTY.get(package, ())} == set()
+
+
+def test_the_package_itself_imports_nothing() -> None:
+    """Asking for a module of ours loads only what that module needs."""
+    assert imported(text(CORE / "__init__.py")) <= {"__future__"}
+
+
+def test_every_package_is_a_dependency() -> None:
+    """What the core may import is what the distribution asks for, and nothing more is."""
+    project = tomllib.loads(text(CORE.parent / "pyproject.toml"))["project"]
+    names = {"pynvml": "nvidia-ml-py", "yaml": "pyyaml", "hydra": "hydra-core"}
+    wanted = {names.get(package, package) for package in THIRD_PARTY}
+    asked = {dependency.partition(">=")[0] for dependency in project["dependencies"]}
+    assert asked - wanted <= {"filelock"}
+    assert wanted <= asked
+
+
+def plugin_modules() -> Iterator[str]:
+    yield from sorted(path.relative_to(PLUGINS).as_posix() for path in PLUGINS.rglob("*.py"))
+
+
+@pytest.mark.parametrize("module", [name for name in plugin_modules() if name not in LAUNCHERS])
+def test_a_plugin_imports_no_engine(module: str) -> None:
+    """An adapter makes plans from the core's modules, its own, Python's, and msgspec and YAML."""
+    source = text(PLUGINS / module)
+    assert theirs(source) <= {"msgspec", "yaml"}
+    assert ours(source) <= set(LAYERS)
+
+
+@pytest.mark.parametrize("module", LAUNCHERS)
+def test_a_launcher_runs_without_us(module: str) -> None:
+    """A script for an engine's environment imports that engine and Python, as nothing else is installed there."""
+    source = text(PLUGINS / module)
+    assert theirs(source) == LAUNCHERS[module]
+    assert ours(source) == set()
+
+
+@pytest.mark.parametrize("path", sorted(CORE.glob("testing/*.py")), ids=lambda path: path.stem)
+def test_the_test_servers_stand_alone(path: Path) -> None:
+    """What looks like an engine to xinfer shares no code with it, and the core does not know it."""
+    assert ours(text(path)) <= {"testing"}
+    assert theirs(text(path)) <= {"msgspec"}

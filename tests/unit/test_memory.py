@@ -1,0 +1,207 @@
+"""Memory is computed from published figures, and what cannot be computed is unknown, never zero."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from xinfer import catalog, memory
+from xinfer.catalog import Shape, Spec
+from xinfer.compose import conf_dir
+from xinfer.facts import Gpu, Hardware
+from xinfer.memory import Device
+
+KNOWN_UNKNOWN = {("ggufv2", "Q2_K_L"), ("ggufv2", "Q4_K_L"), ("ggufv2", "Q5_K_L"), ("ggufv2", "Q6_K_L")}
+"""One publisher's own mixtures, of which nobody publishes the bits per weight."""
+QWEN = Shape(layers=28, kv_heads=4, head_dim=128)
+CPU = Hardware(profile="cpu", os="linux", gpus=0)
+
+
+def spec(size: str | None = "7", form: str | None = "pytorch", quantization: str | None = "none", **more: Any) -> Spec:
+    return Spec(family="f", size=size, format=form, quantization=quantization, hub=None, id=None, **more)
+
+
+def published(family: str, **chosen: str) -> Spec:
+    return catalog.select(catalog.load(conf_dir() / "model")[family], day="2024-08", **chosen)[0]
+
+
+# --- known figures ---
+
+
+def test_the_default_model() -> None:
+    """SmolLM2: the file's own 98,362,432 bytes; 2 x 30 x 3 x 64 x 2 = 23,040 bytes of cache for each token."""
+    found = memory.estimate(published("smollm2-135m-instruct"), CPU, tokens=4096, device="cpu")
+    assert (found.weights_gib, found.kv_gib) == (0.092, 0.088)
+    assert found.weights_gib == round(98_362_432 / 1024**3, 3)
+    assert found.kv_gib == round(23_040 * 4096 / 1024**3, 3)
+    assert found.formula == {
+        "weights_gib": "the file's 98362432 bytes",
+        "kv_gib": "2 x 30 layers x 3 kv heads x 64 x 2 bytes x 4096 tokens",
+        "overhead_gib": "not measured for this engine",
+        "available_gib": "not known for main memory",
+    }
+
+
+def test_qwen2_7b() -> None:
+    """7e9 weights of 16 bits are 13.039 GiB; 57,344 bytes for each of 8192 tokens are 448 MiB."""
+    found = memory.estimate(published("qwen2-instruct", size="7", quantization="none"), CPU, tokens=8192, device="cpu")
+    assert (found.weights_gib, found.kv_gib) == (13.039, 0.438)
+    assert published("qwen2-instruct", size="7").shape.kv_bytes_per_token == 57_344
+    assert 57_344 * 8192 == 448 * 1024**2
+    assert found.formula["weights_gib"] == "7e9 parameters x 16 bits / 8"
+
+
+@pytest.mark.parametrize(
+    ("form", "quantization", "bits"),
+    [
+        pytest.param("pytorch", "none", 16.0, id="half-precision"),
+        pytest.param("pytorch", "8-bit", 8.0, id="quantized-while-loading"),
+        pytest.param("gptq", "Int4", 4.16, id="groups-of-128-carry-20-bits"),
+        pytest.param("gptq", "Int3", 3.15, id="int3"),
+        pytest.param("gptq", "Int8", 8.19, id="int8"),
+        pytest.param("gptq", "8bits", 8.19, id="8bits-is-a-spelling-of-the-same"),
+        pytest.param("awq", "Int4", 4.16, id="awq"),
+        pytest.param("mlx", "4-bit", 4.5, id="groups-of-64-carry-32-bits"),
+        pytest.param("mlx", "None", 16.0, id="case-never-matters"),
+        pytest.param("ggufv2", "Q4_0", 4.5, id="18-bytes-for-32-weights"),
+        pytest.param("ggufv2", "q4_k_m", 4.8944, id="a-mixture"),
+        pytest.param("ggmlv3", "q4_K_M", 4.8944, id="the-older-container"),
+        pytest.param("fp8", "fp8", 8.0, id="fp8"),
+        pytest.param("pytorch", "Int4", None, id="a-quantization-of-another-format"),
+        pytest.param("gptq", "Int4-Int8Mix", None, id="a-mix-is-not-guessed"),
+        pytest.param("tar", "none", None, id="a-format-of-nobody"),
+        pytest.param(None, None, None, id="nothing"),
+    ],
+)
+def test_bits_per_weight(form: str | None, quantization: str | None, bits: float | None) -> None:
+    """Each quantization has a figure in its own format, or none."""
+    assert memory.bits_per_weight(spec("7", form, quantization)) == bits
+
+
+def test_every_published_quantization_has_a_figure() -> None:
+    """The catalogue's quantizations of all days are known, but for four that are listed above."""
+    families = catalog.load(conf_dir() / "model").values()
+    everything = [s for family in families for s in family.specs()]
+    unknown = {(s.format, s.quantization) for s in everything if memory.bits_per_weight(s) is None}
+    assert unknown == KNOWN_UNKNOWN
+
+
+def test_a_grouped_figure_is_its_arithmetic() -> None:
+    """A group's scale has 16 bits and its zero point as many as a weight."""
+    for bits in (3, 4, 8):
+        figure = memory.bits_per_weight(spec("7", "gptq", f"Int{bits}"))
+        assert figure == pytest.approx(bits + (16 + bits) / 128, abs=0.006)
+
+
+# --- what is not known ---
+
+
+@pytest.mark.parametrize(
+    ("of", "weights", "why"),
+    [
+        pytest.param(spec("7", "ggufv2", "Q4_K_L"), None, "not known: no bits per weight for ggufv2 Q4_K_L", id="bits"),
+        pytest.param(
+            spec("14", size_counts="active"),
+            None,
+            "not known: size 14 counts the active parameters only",
+            id="parameters",
+        ),
+        pytest.param(spec(None, None, None), None, "not known: the catalogue has no record", id="everything"),
+        pytest.param(spec("0_5", "gptq", "Int8"), 0.477, "0.5e9 parameters x 8.19 bits / 8", id="nothing"),
+    ],
+)
+def test_weights(of: Spec, weights: float | None, why: str) -> None:
+    """Weights that cannot be computed are null, with the reason."""
+    found = memory.estimate(of, CPU, tokens=1, device="cpu")
+    assert (found.weights_gib, found.formula["weights_gib"]) == (weights, why)
+
+
+@pytest.mark.parametrize("missing", ["layers", "kv_heads", "head_dim"])
+def test_a_cache_of_unknown_shape_is_null(missing: str) -> None:
+    """One missing dimension leaves the cache open, and says so."""
+    shape = msgspec.structs.replace(QWEN, **{missing: None})
+    found = memory.estimate(spec(shape=shape), CPU, tokens=8192, device="cpu")
+    assert found.kv_gib is None
+    assert found.total_gib is None
+    assert found.formula["kv_gib"] == "not known: the network's layers, kv heads or head size are not published"
+
+
+def test_overhead_is_the_engines() -> None:
+    """What an engine needs beside weights and cache is taken from whoever measured it."""
+    found = memory.estimate(
+        spec(shape=QWEN), CPU, tokens=8192, device="cpu", overhead_gib=1.5, overhead_why="measured with 0.33"
+    )
+    assert (found.overhead_gib, found.total_gib) == (1.5, round(13.0385 + 0.4375 + 1.5, 3))
+    assert found.formula["overhead_gib"] == "measured with 0.33"
+
+
+@pytest.mark.parametrize(
+    ("shape", "overhead", "has", "fits"),
+    [
+        pytest.param(QWEN, 1.0, 15.0, True, id="all-is-known-and-fits"),
+        pytest.param(QWEN, 1.0, 14.0, False, id="all-is-known-and-does-not"),
+        pytest.param(QWEN, None, 15.0, None, id="what-is-known-would-fit"),
+        pytest.param(QWEN, None, 13.0, False, id="what-is-known-is-too-much-already"),
+        pytest.param(Shape(), None, 13.0, False, id="the-weights-alone-are-too-much"),
+        pytest.param(Shape(), 1.0, 15.0, None, id="the-cache-is-not-known"),
+        pytest.param(QWEN, 1.0, None, None, id="the-machine-is-not-known"),
+        pytest.param(QWEN, 1.0, 7e9 * 16 / 8 / 1024**3 + 0.4375 + 1.0, True, id="exactly-enough"),
+    ],
+)
+def test_fits(shape: Shape, overhead: float | None, has: float | None, fits: bool | None) -> None:  # noqa: FBT001
+    """False as soon as the known parts exceed what there is; true only when every part is known."""
+    machine = Hardware(profile="p", gpus=0, memory_gib=has)
+    found = memory.estimate(spec(shape=shape), machine, tokens=8192, device="cpu", overhead_gib=overhead)
+    assert found.fits is fits
+
+
+def test_an_artefact_of_which_nothing_is_known_may_fit() -> None:
+    """No known part is not the same as nothing needed."""
+    machine = Hardware(profile="p", gpus=0, memory_gib=0.001)
+    found = memory.estimate(spec(None, None, None), machine, tokens=8192, device="cpu")
+    assert (found.weights_gib, found.total_gib, found.fits) == (None, None, None)
+
+
+# --- the machine ---
+
+NVIDIA = Gpu(vendor="nvidia", name="NVIDIA H100 80GB HBM3", memory_gib=80.0)
+APPLE = Gpu(vendor="apple", name="Apple M3 Max")
+
+
+@pytest.mark.parametrize(
+    ("machine", "device", "gib", "where"),
+    [
+        pytest.param({"memory_gib": 64.0, "gpus": 0}, "cpu", 64.0, "main memory", id="main-memory"),
+        pytest.param({"gpus": 0}, "cpu", None, "not known for main memory", id="unknown-main-memory"),
+        pytest.param({"memory_gib": 512.0, "gpus": 1, "gpu": NVIDIA}, "gpu", 80.0, f"1 x {NVIDIA.name}", id="one-gpu"),
+        pytest.param(
+            {"memory_gib": 512.0, "gpus": 4, "gpu": NVIDIA}, "gpu", 320.0, f"4 x {NVIDIA.name}", id="four-gpus"
+        ),
+        pytest.param(
+            {"memory_gib": 512.0, "gpus": 4, "gpu": NVIDIA}, "cpu", 512.0, "main memory", id="beside-the-gpus"
+        ),
+        pytest.param({"gpus": 2, "gpu": Gpu(vendor="nvidia")}, "gpu", None, "not known for 2 x GPU", id="unknown-size"),
+        pytest.param({"gpu": NVIDIA}, "gpu", None, f"not known for {NVIDIA.name}", id="unknown-how-many"),
+        pytest.param({}, "gpu", None, "not known for GPU", id="unknown"),
+        pytest.param(
+            {"memory_gib": 64.0, "gpus": 1, "gpu": APPLE}, "gpu", 64.0, f"1 x {APPLE.name}", id="unified-memory"
+        ),
+        pytest.param(
+            {"gpus": 1, "gpu": APPLE}, "gpu", None, f"not known for 1 x {APPLE.name}", id="unknown-unified-memory"
+        ),
+    ],
+)
+def test_available(machine: dict[str, Any], device: Device, gib: float | None, where: str) -> None:
+    """GPUs count together; Apple's share main memory; what is not known is null, with the place."""
+    hardware = Hardware(profile="p", **machine)
+    assert memory.available(hardware, device) == gib
+    found = memory.estimate(spec(), hardware, tokens=1, device=device)
+    assert (found.available_gib, found.formula["available_gib"]) == (gib, where)
+
+
+@pytest.mark.parametrize(("gpus", "device"), [(0, "cpu"), (None, "cpu"), (1, "gpu"), (4, "gpu")])
+def test_device_of(gpus: int | None, device: str) -> None:
+    """A model runs on the GPUs where there are any, as far as is known."""
+    assert memory.device_of(Hardware(profile="p", gpus=gpus)) == device

@@ -1,0 +1,186 @@
+"""A launch plan: every flag has a reason, and what is printed can be pasted."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from xinfer.plan import Artefact, Command, LaunchPlan
+
+# --- collecting a command line ---
+
+
+def test_flags_come_in_the_order_they_were_added() -> None:
+    """The program first, then each flag with its values, each with its reason."""
+    command = Command("python", "-m", "engine")
+    command.add("--port", 8000, because="port=")
+    command.add("--metrics", because="counters")
+    command.add("--pair", "a", 2.5, because="two values")
+    command.set("THREADS", 4, because="cores")
+    assert command.parts == {
+        "argv": ("python", "-m", "engine", "--port", "8000", "--metrics", "--pair", "a", "2.5"),
+        "env": {"THREADS": "4"},
+        "because": {"--port": "port=", "--metrics": "counters", "--pair": "two values", "THREADS": "cores"},
+    }
+
+
+def test_a_flag_is_replaced_where_it_stands() -> None:
+    """What is said later counts, in the earlier place, with the later reason."""
+    command = Command("engine")
+    command.add("--a", 1, because="first")
+    command.add("--b", because="second")
+    command.add("--a", 2, 3, because="third")
+    assert command.parts["argv"] == ("engine", "--a", "2", "3", "--b")
+    assert command.parts["because"] == {"--a": "third", "--b": "second"}
+
+
+def test_a_variable_is_replaced_too() -> None:
+    """The environment holds one value for each name."""
+    command = Command("engine")
+    command.set("A", 1, because="first")
+    command.set("A", 2, because="second")
+    assert (command.parts["env"], command.parts["because"]) == ({"A": "2"}, {"A": "second"})
+
+
+@pytest.mark.parametrize(
+    ("args", "argv", "because"),
+    [
+        pytest.param({}, ("--port", "8000", "--metrics"), {"--port": "planned", "--metrics": "planned"}, id="nothing"),
+        pytest.param(
+            {"port": 9000}, ("--port", "9000", "--metrics"), {"--port": "engine.args.port", "--metrics": "planned"},
+            id="a-value-replaces",
+        ),
+        pytest.param({"port": None}, ("--metrics",), {"--metrics": "planned"}, id="null-removes"),
+        pytest.param({"metrics": False}, ("--port", "8000"), {"--port": "planned"}, id="false-removes"),
+        pytest.param(
+            {"port": True}, ("--port", "--metrics"), {"--port": "engine.args.port", "--metrics": "planned"},
+            id="true-is-a-bare-flag",
+        ),
+        pytest.param(
+            {"seed": 0}, ("--port", "8000", "--metrics", "--seed", "0"),
+            {"--port": "planned", "--metrics": "planned", "--seed": "engine.args.seed"},
+            id="a-new-flag-comes-last-and-zero-is-a-value",
+        ),
+        pytest.param(
+            {"name": ""}, ("--port", "8000", "--metrics", "--name", ""),
+            {"--port": "planned", "--metrics": "planned", "--name": "engine.args.name"}, id="an-empty-text-is-a-value",
+        ),
+        pytest.param(
+            {"absent": None}, ("--port", "8000", "--metrics"), {"--port": "planned", "--metrics": "planned"},
+            id="removing-what-is-not-there-is-no-error",
+        ),
+    ],
+)  # fmt: skip
+def test_the_users_flags(args: dict[str, object], argv: tuple[str, ...], because: dict[str, str]) -> None:
+    """The user's flags take the place of the planned ones, and say that they are the user's."""
+    command = Command("engine")
+    command.add("--port", 8000, because="planned")
+    command.add("--metrics", because="planned")
+    command.override(args, {})
+    assert (command.parts["argv"][1:], command.parts["because"]) == (argv, because)
+
+
+def test_the_users_variables() -> None:
+    """They replace planned ones and add their own."""
+    command = Command("engine")
+    command.set("A", "planned", because="planned")
+    command.override({}, {"A": "mine", "B": 2})
+    assert command.parts["env"] == {"A": "mine", "B": "2"}
+    assert command.parts["because"] == {"A": "engine.env.A", "B": "engine.env.B"}
+
+
+# --- the plan ---
+
+
+def plan(*argv: str, **fields: Any) -> LaunchPlan:
+    return LaunchPlan(engine="e", version="1", variant="cpu", argv=argv, **fields)
+
+
+def test_install_is_the_environment_and_then_the_weights() -> None:
+    """Every command that must have run once, in order; a part that is not needed adds none."""
+    environment = Artefact(path="/e", steps=(("python", "-m", "venv", "/e"), ("/e/bin/python", "-m", "pip")))
+    weights = Artefact(path="/w", steps=(("fetch", "/w"),))
+    assert plan("x", environment=environment, weights=weights).install == (*environment.steps, *weights.steps)
+    assert plan("x", weights=weights).install == weights.steps
+    assert plan("x").install == ()
+
+
+@pytest.mark.parametrize(
+    ("fields", "url"),
+    [
+        pytest.param({"port": 8000}, "http://127.0.0.1:8000", id="loopback"),
+        pytest.param({"port": 8000, "base_url": "http://gpu:9"}, "http://gpu:9", id="somebody-elses"),
+    ],
+)
+def test_url(fields: dict[str, Any], url: str) -> None:
+    """A plan knows where its server will answer."""
+    assert plan("x", **fields).url == url
+
+
+def test_shell_lines() -> None:
+    """One line for each install command, and the launch with its variables in front."""
+    environment = Artefact(
+        path="/e e", steps=(("python", "-m", "venv", "/e e"), ("/e e/bin/python", "-m", "pip", "a[b]>=1"))
+    )
+    made = plan("/e e/bin/python", "--port", "8000", environment=environment, env={"A": "1", "B": "x y"})
+    assert list(made.shell()) == [
+        "python -m venv '/e e'",
+        "'/e e/bin/python' -m pip 'a[b]>=1'",
+        "A=1 B='x y' '/e e/bin/python' --port 8000",
+    ]
+
+
+AWKWARD = (
+    "plain", "", " ", "two words", "tab\there", "line\nbreak", "it's", 'say "x"', "$HOME", "`id`", "$(id)", "a;b",
+    "a&b", "a|b", "a>b", "a<b", "*", "?", "[a]", "{a,b}", "~", "#no", "!x", "\\", "trailing\\", "a=b", "--flag=x y",
+    "größe", "模型", "🦙", "%s", "-n", "transformers[serving]==5.23.0",
+)  # fmt: skip
+
+
+def pasted(line: str, tail: str = "") -> list[str]:
+    """Let a real bash read a line, and return the words it would have run."""
+    subprocess.run(["bash", "-n", "-c", line], check=True)  # noqa: S607 -- whichever bash a person would paste into
+    script = f"show() {{ printf '%s\\0' \"$@\"; }}; {tail}show {line}"
+    done = subprocess.run(["bash", "-c", script], check=True, capture_output=True)  # noqa: S607
+    return done.stdout.decode().split("\0")[:-1]
+
+
+def test_pasting_gives_back_every_word() -> None:
+    """Spaces, quotes, line ends, metacharacters and other scripts come through a shell as they were planned."""
+    (line,) = plan("engine", *AWKWARD).shell()
+    assert shlex.split(line) == ["engine", *AWKWARD]
+    assert pasted(line) == ["engine", *AWKWARD]
+
+
+def test_pasting_gives_back_every_variable() -> None:
+    """Each value of the environment reaches the program as it was planned."""
+    env = {f"XINFER_{number}": value for number, value in enumerate(AWKWARD)}
+    program = "import os, sys; print(*[ascii(os.environ[name]) for name in sys.argv[1:]], sep='\\n')"
+    (line,) = plan(sys.executable, "-X", "utf8", "-c", program, *env, env=env).shell()
+    done = subprocess.run(["bash", "-c", line], check=True, capture_output=True)  # noqa: S607
+    assert done.stdout.decode().splitlines() == [ascii(value) for value in AWKWARD]
+
+
+words = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20)
+
+
+@settings(derandomize=True, database=None, deadline=None, max_examples=200)
+@given(st.lists(words, min_size=1, max_size=5), st.dictionaries(st.from_regex(r"\A[A-Z_]{1,8}\Z"), words, max_size=3))
+def test_any_words_survive_quoting(argv: list[str], env: dict[str, str]) -> None:
+    """Splitting a printed line as a shell does gives the variables and the arguments back."""
+    (line,) = plan(*argv, env=env).shell()
+    assert shlex.split(line) == [*(f"{name}={value}" for name, value in env.items()), *argv]
+
+
+@settings(derandomize=True, database=None, deadline=None, max_examples=15)
+@given(st.lists(words, min_size=1, max_size=12))
+def test_bash_reads_any_words_back(argv: list[str]) -> None:
+    """So does a real bash."""
+    (line,) = plan("engine", *argv).shell()
+    assert pasted(line) == ["engine", *argv]

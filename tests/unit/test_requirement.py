@@ -1,0 +1,108 @@
+"""What an engine needs installed is read from its plugin, for each kind of machine."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from xinfer import requirement
+from xinfer.catalog import Spec
+from xinfer.engines import Job, Settings
+from xinfer.errors import ConfigError
+from xinfer.facts import Gpu, Hardware
+from xinfer.spec import Workload
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FILE = """\
+cuda:
+  version: "1.2"
+  installs: [[torch, --index-url, "https://example.org/cu"], ["engine=={version}", "kernels-{version}"]]
+cpu:
+  version: "1.1"
+  installs: [["engine=={version}"]]
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    written = tmp_path / "requirements.yaml"
+    written.write_text(FILE, encoding="utf-8")
+    return written
+
+
+def job(**settings: Any) -> Job:
+    return Job(
+        spec=Spec(family="f", size="7", format="pytorch", quantization="none", hub="huggingface", id="a/b"),
+        hardware=Hardware(profile="p"), settings=settings, workload=Workload(name="w", input_tokens=1, output_tokens=1),
+        context_length=4096, home="/xinfer", python="python3", port=8000,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("machine", "variant"),
+    [
+        pytest.param({}, "cpu", id="nothing-is-known"),
+        pytest.param({"gpus": 0}, "cpu", id="no-gpu"),
+        pytest.param({"gpus": 0, "gpu": Gpu(vendor="nvidia")}, "cpu", id="no-gpu-of-a-make"),
+        pytest.param({"gpus": 1}, "cpu", id="a-gpu-of-unknown-make"),
+        pytest.param({"gpus": 1, "gpu": Gpu(vendor="nvidia")}, "cuda", id="nvidia"),
+        pytest.param({"gpu": Gpu(vendor="nvidia")}, "cuda", id="some-nvidia"),
+        pytest.param({"gpus": 2, "gpu": Gpu(vendor="amd")}, "rocm", id="amd"),
+        pytest.param({"gpus": 1, "gpu": Gpu(vendor="intel")}, "xpu", id="intel"),
+        pytest.param({"gpus": 1, "gpu": Gpu(vendor="apple")}, "apple", id="apple"),
+    ],
+)
+def test_variant(machine: dict[str, Any], variant: str) -> None:
+    """The kind of build follows the make of the accelerators; without any it is the CPU's."""
+    assert requirement.variant_of(Hardware(profile="p", **machine)) == variant
+
+
+def test_a_variant_is_read_and_filled_in(path: Path) -> None:
+    """The version stands wherever the file says, in any of the installs."""
+    needs = requirement.read(path, "engine", "cuda")
+    assert needs.version == "1.2"
+    assert needs.filled("2.0") == (
+        ("torch", "--index-url", "https://example.org/cu"),
+        ("engine==2.0", "kernels-2.0"),
+    )
+
+
+def test_a_variant_that_is_not_there(path: Path) -> None:
+    """The message lists the variants that are."""
+    message = "engine: no rocm build is known to its plugin; known: cuda, cpu"
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        requirement.read(path, "engine", "rocm")
+
+
+def test_an_environment_of_our_own(path: Path) -> None:
+    """The plugin's version is installed into a directory that is named after engine, variant, version and commands."""
+    made = requirement.provide(path, Settings(name="engine"), job(), "cuda")
+    assert made.environment is not None
+    assert re.fullmatch(r"/xinfer/environments/engine-cuda-1\.2-[0-9a-f]{8}", made.environment.path)
+    assert (made.version, made.variant, made.python) == ("1.2", "cuda", f"{made.environment.path}/bin/python")
+    pip = (made.python, "-m", "pip", "install", "--disable-pip-version-check")
+    assert made.environment.steps == (
+        ("python3", "-m", "venv", made.environment.path),
+        (*pip, "torch", "--index-url", "https://example.org/cu"),
+        (*pip, "engine==1.2", "kernels-1.2"),
+    )
+
+
+def test_the_users_version(path: Path) -> None:
+    """Another version is another environment, installed by the same commands."""
+    made = requirement.provide(path, Settings(name="engine", version="0.9"), job(), "cpu")
+    assert made.environment is not None
+    assert made.version == "0.9"
+    assert made.environment.steps[-1][-1] == "engine==0.9"
+    assert made.environment.path.startswith("/xinfer/environments/engine-cpu-0.9-")
+
+
+@pytest.mark.parametrize("version", [None, "0.9"])
+def test_the_users_interpreter(path: Path, version: str | None) -> None:
+    """Nothing is installed; the version is what the user says, and the variant need not be known."""
+    made = requirement.provide(path, Settings(name="engine", python="/mine/python", version=version), job(), "rocm")
+    assert (made.environment, made.python, made.version, made.variant) == (None, "/mine/python", version, "rocm")

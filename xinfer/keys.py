@@ -1,0 +1,79 @@
+"""The keys that are no groups, and the workload's: what their values may be.
+
+Raises ConfigError, one line, that names the key, its value and what would be allowed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from xinfer.catalog import DAYS
+from xinfer.engines import typed
+from xinfer.errors import ConfigError, nearest
+from xinfer.overrides import LABELS
+from xinfer.spec import Workload
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+
+def check(config: Mapping[str, Any]) -> None:
+    """Refuse a key that does not exist or is not there, and a value that means nothing."""
+    known = (*LABELS, *_ALLOWED)
+    for key in config:
+        if key not in known:
+            raise ConfigError(f"there is no key {key!r}{nearest(key, known)}")
+    for key in known:
+        if key not in config and key != "experiment":
+            raise ConfigError(f"the configuration has no {key}; the file chosen for it puts its keys elsewhere")
+        if key in LABELS and not isinstance(config.get(key, {}), dict):
+            raise ConfigError(f"{key}={_said(config[key])} is not a mapping; its file must be one")
+    for key, (allows, means) in _ALLOWED.items():
+        if not allows(config[key]):
+            raise ConfigError(f"{key}={_said(config[key])} is not {means}")
+    if config["catalog"] is not None:
+        check_day(str(config["catalog"]))
+
+
+def check_day(day: str) -> None:
+    """Refuse a day whose catalogue is not known."""
+    if day not in DAYS:
+        raise ConfigError(f"catalog={day} is not a day that was kept; say {', '.join(DAYS)}")
+
+
+def workload(node: Any) -> Workload:
+    """Give the ``workload`` node its type."""
+    asked = typed(node, Workload, "workload")
+    for key, least in (("input_tokens", 1), ("output_tokens", 1), ("concurrency", 1), ("requests", 1), ("warmup", 0)):
+        if getattr(asked, key) < least:
+            raise ConfigError(f"workload.{key}={getattr(asked, key)} is too few; say at least {least}")
+    if not asked.timeout_s > 0:
+        raise ConfigError(f"workload.timeout_s={asked.timeout_s:g} is not a number of seconds above 0")
+    return asked
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip()) and "\0" not in value
+
+
+_ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "context_length": (lambda v: v is None or _is_count(v), "a number of tokens; say null or a whole number above 0"),
+    "port": (lambda v: v is None or (_is_count(v) and v < 2**16), "a port; say null or a number from 1 to 65535"),
+    "catalog": (lambda _: True, ""),
+    "format": (lambda _: True, ""),
+    "runs": (_is_path, "a directory"),
+    "start_timeout_s": (lambda v: _is_count(v) or (isinstance(v, float) and v > 0), "a number of seconds above 0"),
+    "home": (lambda v: v is None or _is_path(v), "a directory; say null or a path"),
+    "prefer": (lambda _: True, ""),
+}
+"""What a value must be, and how to say that; what is true for everything is checked where it is used."""
+
+
+def _said(value: Any) -> str:
+    return repr(value) if isinstance(value, str) else msgspec.json.encode(value).decode()
