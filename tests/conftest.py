@@ -88,7 +88,13 @@ def command(tmp_path: Path, environ: dict[str, str]) -> Ask:
     def run(*argv: str, **more: str) -> subprocess.CompletedProcess[str]:
         words = [sys.executable, "-m", "xinfer", "--config-dir", str(RESOURCES / "conf"), *argv]
         return subprocess.run(
-            words, cwd=tmp_path, env={**environ, **more}, capture_output=True, text=True, timeout=PATIENCE_S, check=False
+            words,
+            cwd=tmp_path,
+            env={**environ, **more},
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            check=False,
         )
 
     return run

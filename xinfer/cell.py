@@ -48,7 +48,8 @@ class Attempt:
         """Where the record and the raw files of this run lie."""
         typed = next((o.partition("=")[2] for o in reversed(self.overrides) if o.startswith("runs=")), "")
         runs = self.config.get("runs") or typed
-        return Path(runs if isinstance(runs, str) and runs.strip() else "runs") / self.cell / self.run
+        base = Path(runs if isinstance(runs, str) and runs.strip() else "runs")
+        return base.expanduser() / self.cell / self.run
 
     @property
     def cell(self) -> str:

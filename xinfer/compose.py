@@ -26,7 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from xinfer.document import pack, read, unpack
 from xinfer.errors import ConfigError, nearest
-from xinfer.overrides import LABELS, NAMES, Override, several
+from xinfer.overrides import LABELS, NAMES, Override, quote, several
 from xinfer.overrides import read as read_override
 
 if TYPE_CHECKING:
@@ -157,8 +157,10 @@ _UNKNOWN_KEY = re.compile(
 def _parse(override: Override) -> HydraOverride:
     try:
         return OverridesParser.create().parse_override(override.quoted())
-    except HydraException as error:
-        quoted = f"{override.key}='{override.value}'"
+    except (HydraException, ValueError) as error:
+        if not re.fullmatch(r"[\w.@/-]+", override.key, re.ASCII):
+            raise ConfigError(f"there is no key {override.key!r}") from error
+        quoted = f"{override.key}={quote(override.value or '')}"
         message = f'{override.text!r} cannot be read as key=value; quote its value, as in "{quoted}"'
         raise ConfigError(message) from error
 

@@ -135,7 +135,7 @@ def home(config: Mapping[str, Any]) -> Path:
 
 
 def interpreter() -> str:
-    """Return the Python that creates environments: the one behind this virtual environment, the same for all of them."""
+    """Return the Python that creates environments: the one behind this virtual environment, and all others."""
     return str(Path(sys.executable).resolve())
 
 
@@ -215,13 +215,16 @@ def _context(asked: Ask, spec: Spec) -> int:
     wanted, most = asked.config["context_length"], spec.context_length
     need = asked.workload.input_tokens + asked.workload.output_tokens
     length = wanted if wanted is not None else max(DEFAULT_CONTEXT, need)
+    workload = f"workload {asked.workload.name}"
+    if most is not None and need > most:
+        raise ConfigError(f"{workload} needs {need} tokens, more than the {most} that {spec.family} was made for")
     if most is not None and length > most:
-        if wanted is not None or need > most:
+        if wanted is not None:
             message = f"context_length={length} is more than the {most} tokens that {spec.family} was made for"
             raise ConfigError(message)
         length = most
     if length < need:
-        message = f"context_length={length} is too short for workload {asked.workload.name}, which needs {need} tokens"
+        message = f"context_length={length} is too short for {workload}, which needs {need} tokens"
         raise ConfigError(message)
     return length
 

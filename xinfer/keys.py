@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 
+_MOST = 10**6
+
+
 def check(config: Mapping[str, Any]) -> None:
     """Refuse a key that does not exist or is not there, and a value that means nothing."""
     known = (*LABELS, *_ALLOWED)
@@ -47,8 +50,8 @@ def workload(node: Any) -> Workload:
     """Give the ``workload`` node its type."""
     asked = typed(node, Workload, "workload")
     for key, least in (("input_tokens", 1), ("output_tokens", 1), ("concurrency", 1), ("requests", 1), ("warmup", 0)):
-        if getattr(asked, key) < least:
-            raise ConfigError(f"workload.{key}={getattr(asked, key)} is too few; say at least {least}")
+        if not least <= getattr(asked, key) <= _MOST:
+            raise ConfigError(f"workload.{key}={getattr(asked, key)} is not a number from {least} to a million")
     if not asked.timeout_s > 0:
         raise ConfigError(f"workload.timeout_s={asked.timeout_s:g} is not a number of seconds above 0")
     return asked
@@ -76,4 +79,4 @@ _ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 
 def _said(value: Any) -> str:
-    return repr(value) if isinstance(value, str) else msgspec.json.encode(value).decode()
+    return repr(value) if isinstance(value, (str, float)) else msgspec.json.encode(value).decode()

@@ -21,7 +21,8 @@ LABELS = {
 
 _FORM = re.compile(r"(?P<sign>\+{1,2}|~)?(?P<key>[^=]*)(?:=(?P<value>.*))?", re.DOTALL)
 _TEXTS = re.compile(
-    rf"{'|'.join(LABELS)}|model\.(?:size|quantization|format|hub|revision|id|file)|hw\.gpu\.compute_capability"
+    rf"{'|'.join(LABELS)}|model\.(?:size|quantization|format|hub|revision|id|file)"
+    r"|hw\.(?:os|os_version|arch|cpu)|hw\.gpu\.(?:vendor|name|driver|compute_capability)"
     r"|engine\.(?:version|python|url|model|api_key_env|index)|catalog|home|runs"
 )
 """Keys whose value is text whatever it looks like: Hydra reads 1_5 as 15 and 3.10 as 3.1."""
@@ -33,7 +34,8 @@ NAMES = {
 }  # fmt: skip
 """What each file of a group is called in itself: the name by which it is chosen."""
 _RULE = re.compile(r"rules\.engines\..+")
-_STRUCTURED = re.compile(r"[\"'\[({]|\$")
+_STRUCTURED = re.compile(r"[\"'\[{]|(?:choice|glob|interval|range|shuffle|sort|tag)\(|.*\$\{", re.DOTALL)
+"""What Hydra reads as more than a text: a quoted one, a list, a mapping, a function, an interpolation."""
 _SEVERAL = re.compile(r"[,(]")
 _LISTED = 12
 
@@ -50,7 +52,7 @@ class Override(NamedTuple):
     @property
     def is_text(self) -> bool:
         """Tell whether the value is plain text, which Hydra's grammar must not interpret."""
-        if self.sign == "~" or self.value in (None, "", "null") or _STRUCTURED.search(self.value or ""):
+        if self.sign == "~" or self.value in (None, "", "null") or _STRUCTURED.match(self.value or ""):
             return False
         return bool(_TEXTS.fullmatch(self.key))
 
@@ -64,7 +66,7 @@ class Override(NamedTuple):
         sign = "++" if not self.sign and _OPEN.fullmatch(self.key) else self.sign
         if not self.is_text:
             return self.text if sign == self.sign else f"{sign}{self.text}"
-        items = (item if item == "null" else f"'{item}'" for item in (self.value or "").split(","))
+        items = (item if item == "null" else quote(item) for item in (self.value or "").split(","))
         return f"{sign}{self.key}={','.join(items)}"
 
     def check(self, options: Callable[[str], tuple[str, ...]]) -> None:
@@ -98,6 +100,11 @@ def read(text: str) -> Override:
     except UnicodeEncodeError as error:
         raise ConfigError(f"{text!r} is not valid UTF-8") from error
     return Override(text, form["sign"] or "", form["key"], form["value"])
+
+
+def quote(text: str) -> str:
+    """Write a text so that Hydra's grammar leaves it as it is."""
+    return "'" + re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), text) + "'"
 
 
 def several(text: str) -> ConfigError:

@@ -7,11 +7,12 @@ import subprocess
 import sys
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xinfer.plan import Artefact, Command, LaunchPlan
+from xinfer.plan import Artefact, Command, LaunchPlan, Memory
 
 # --- collecting a command line ---
 
@@ -100,6 +101,23 @@ def test_the_users_variables() -> None:
 
 def plan(*argv: str, **fields: Any) -> LaunchPlan:
     return LaunchPlan(engine="e", version="1", variant="cpu", argv=argv, **fields)
+
+
+def test_a_plan_claims_nothing_it_was_not_told() -> None:
+    """No figure of memory is known, nothing is installed, the server is ours, on loopback, on the CPU."""
+    silent = LaunchPlan(engine="e", version=None, variant="v")
+    *figures, formula = msgspec.structs.astuple(Memory())
+    assert (figures, formula) == ([None] * 6, {})
+    assert (silent.environment, silent.weights, silent.base_url, silent.port) == (None, None, None, 0)
+    assert (silent.host, silent.health, silent.device, silent.model) == ("127.0.0.1", "/health", "cpu", "")
+    assert (silent.argv, silent.env, silent.because, silent.request, silent.notes) == ((), {}, {}, {}, ())
+
+
+def test_a_plan_is_never_changed() -> None:
+    """It can be printed, run and recorded knowing that all three are the same."""
+    for value in (plan("x"), Memory(), Artefact(path="/e", steps=())):
+        with pytest.raises(AttributeError, match=r"^immutable type: "):
+            value.path = "/other"  # type: ignore[union-attr, misc]
 
 
 def test_install_is_the_environment_and_then_the_weights() -> None:
