@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import re
 import subprocess
 from pathlib import Path
@@ -35,7 +34,7 @@ def test_bad_input_is_one_line(ask: Ask, claim: str) -> None:
     assert done.stderr == f"xinfer: {BAD[claim]['said'].replace('CONF', str(conf_dir()))}\n"
     assert done.stdout == ""
     assert done.returncode == 2
-    assert os.listdir() == []
+    assert list(Path().iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ class Fake:
         """Return a plan that needs nothing installed."""
         asked = engines.settings(job, Settings)
         if asked.breaks == "plan":
-            return {}["launch"]
+            raise KeyError("launch")
         command = Command(job.python, str(Path(fake_engine.__file__)))
         command.add("--port", job.port, because="port=")
         command.add("--model", job.spec.family, because="requests name the model by its family")
