@@ -26,9 +26,10 @@ MARK = "XINFER_TEST_MARK"
 
 
 @pytest.fixture
-def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Ask:
+def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], mark: str) -> Ask:
     """Return the command line, run in this process, away from the user's own files."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(MARK, mark)
     monkeypatch.setenv("XINFER_HOME", str(tmp_path / "home"))
 
     def run(*argv: str) -> subprocess.CompletedProcess[str]:
@@ -67,42 +68,41 @@ def forget_plugins() -> None:
     engines.get.cache_clear()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def mark() -> str:
-    """Return what the environment of every process of this test bears."""
+    """Return what the environment of every process of these tests bears."""
     return uuid.uuid4().hex
 
 
-@pytest.fixture
-def environ(tmp_path: Path, mark: str) -> dict[str, str]:
-    """Return the variables of a process that sees the fake engine's plugin."""
+@pytest.fixture(scope="session")
+def start(mark: str) -> Callable[..., subprocess.Popen[str]]:
+    """Return how to start xinfer in a directory, where the fake engine's plugin and the user's files are found."""
     paths = [str(RESOURCES / "fake_plugin"), *filter(None, [os.environ.get("PYTHONPATH")])]
-    own = {"XINFER_HOME": str(tmp_path / "home"), "PYTHONPATH": os.pathsep.join(paths), MARK: mark}
-    return {**os.environ, **own}
+
+    def popen(directory: Path, *argv: str, **more: str) -> subprocess.Popen[str]:
+        own = {"XINFER_HOME": str(directory / "home"), "PYTHONPATH": os.pathsep.join(paths), MARK: mark}
+        words = [sys.executable, "-m", "xinfer", "--config-dir", str(RESOURCES / "conf"), *argv]
+        output, environ = subprocess.PIPE, {**os.environ, **own, **more}
+        return subprocess.Popen(words, cwd=directory, env=environ, stdout=output, stderr=output, text=True)
+
+    return popen
 
 
 @pytest.fixture
-def command(tmp_path: Path, environ: dict[str, str]) -> Ask:
-    """Return the command line as a process of its own, with the fake engine's plugin and the user's directory."""
+def command(tmp_path: Path, start: Callable[..., subprocess.Popen[str]]) -> Ask:
+    """Return the command line as a process of its own, run to its end."""
 
     def run(*argv: str, **more: str) -> subprocess.CompletedProcess[str]:
-        words = [sys.executable, "-m", "xinfer", "--config-dir", str(RESOURCES / "conf"), *argv]
-        return subprocess.run(
-            words,
-            cwd=tmp_path,
-            env={**environ, **more},
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-            check=False,
-        )
+        with start(tmp_path, *argv, **more) as process:
+            output = process.communicate(timeout=PATIENCE_S)
+        return subprocess.CompletedProcess(argv, process.returncode, *output)
 
     return run
 
 
 @pytest.fixture
 def survivors(mark: str) -> Callable[[], list[psutil.Process]]:
-    """Return how to find what this test has started and what still runs."""
+    """Return how to find what these tests have started and what still runs."""
 
     def find() -> list[psutil.Process]:
         return [process for process in psutil.process_iter() if _environ(process).get(MARK) == mark]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-
-from xinfer.cli import main
+from xinfer.cli import script
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    script()

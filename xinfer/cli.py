@@ -6,6 +6,7 @@ Exit codes: 0 done, 2 what was asked is wrong, 3 the rules or this machine refus
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from pathlib import Path
@@ -59,7 +60,11 @@ class Line(NamedTuple):
 
 
 def script() -> None:
-    """Run as the console script ``xinfer``."""
+    """Run as the console script ``xinfer``, and as ``python -m xinfer``."""
+    if sys.stdout is None:  # it was closed by whoever started this
+        sys.stdout = io.StringIO()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that has no … gets a ?
     sys.exit(main(sys.argv[1:]))
 
 
@@ -75,9 +80,12 @@ def main(argv: list[str]) -> int:
         print("xinfer: interrupted; everything that was started has been stopped", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # The reader went away; a second failure while Python flushes would print a traceback.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()  # the reader went away, as head does
         return 0
+    except OSError as error:
+        _drop_output()
+        show(ConfigError(f"{error.filename or 'the output'} cannot be used: {error.strerror}"))
+        return ConfigError.exit_code
     except Exception as error:  # noqa: BLE001 -- nobody but a developer can use a traceback
         return _broken(error)
     return code
@@ -91,6 +99,11 @@ def _answer(argv: list[str]) -> int:
         print(f"xinfer {__version__}")
         return 0
     return _dispatch(parse(argv))
+
+
+def _drop_output() -> None:
+    """Keep Python from failing once more when it flushes."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _broken(error: Exception) -> int:
@@ -186,7 +199,7 @@ def _plan(line: Line, composer: Composer) -> int:
     elif how == "text":
         print(report.plan_text(planned), end="")
     elif planned.launch is not None:
-        print("\n".join(planned.launch.shell()))
+        print("\n".join(planned.launch.shell()) if planned.launch.argv else f"# {planned.launch.url} runs already")
     if planned.launch is None:
         print(f"xinfer: {planned.decision.because[0]}", file=sys.stderr)
         return 3

@@ -187,6 +187,11 @@ class _Source(FileConfigSource):
     def scheme() -> str:
         return "xinfer"
 
+    def is_config(self, config_path: str) -> bool:
+        """Find files of groups anywhere, but the primary one only where it is ours."""
+        is_ours = "/" in config_path or Path(self.path) == conf_dir()
+        return is_ours and bool(super().is_config(config_path))
+
     def load_config(self, config_path: str) -> ConfigResult:
         path = Path(self.path) / self._normalize_file_name(config_path)
         body = pack(_named(path, config_path))
@@ -216,7 +221,7 @@ def _register(directories: Sequence[Path]) -> None:
 
     class XinferSearchPath(SearchPathPlugin):
         def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-            for directory in reversed(directories):
+            for directory in directories:  # each is put right in front of "main"
                 search_path.prepend(provider="xinfer", path=f"xinfer://{directory}", anchor="main")
 
     plugins = Plugins.instance()

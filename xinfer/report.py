@@ -29,7 +29,8 @@ def plan_text(planned: Planned) -> str:
     """Print the decision, every condition of every engine, and the launch plan."""
     decision = planned.decision
     lines = [f"{artefact(decision.spec)} on {machine(planned.ask.hardware)}", ""]
-    lines += ["engine        verdict  conditions not met", *map(_verdict, decision.verdicts), ""]
+    if decision.verdicts:
+        lines += ["engine        verdict  conditions not met", *map(_verdict, decision.verdicts), ""]
     lines += [f"decision: {decision.engine or 'no engine'}", *(f"  {reason}" for reason in decision.because), ""]
     for verdict in decision.verdicts:
         lines += [f"{verdict.engine}: {verdict.verdict}", *map(_finding, verdict.findings), ""]
@@ -118,6 +119,9 @@ def _source(source: Source) -> str:
 
 
 def _launch(launch: LaunchPlan) -> Iterator[str]:
+    if not launch.argv:
+        yield f"nothing to install or start: {launch.url} is measured as it is"
+        return
     yield from _memory(launch.memory)
     yield from ["install", *(f"  {shlex.join(step)}" for step in launch.install), ""]
     *_, command = launch.shell()

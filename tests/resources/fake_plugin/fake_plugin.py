@@ -32,7 +32,7 @@ class Fake:
         asked = engines.settings(job, Settings)
         if asked.breaks == "plan":
             raise KeyError("launch")
-        command = Command(job.python, str(Path(fake_engine.__file__)))
+        command = Command(asked.python or job.python, str(Path(fake_engine.__file__)))
         command.add("--port", job.port, because="port=")
         command.add("--model", job.spec.family, because="requests name the model by its family")
         command.add("--behaviour", asked.behaviour, because="engine.behaviour=")

@@ -1,0 +1,288 @@
+"""What people read: nothing is left out, nothing is invented, and everything is aligned."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from xinfer import engines, flow, report
+from xinfer.catalog import Family, Row, Spec
+from xinfer.compose import Composer
+from xinfer.facts import Gpu, Hardware
+from xinfer.plan import Artefact, LaunchPlan, Memory
+from xinfer.record import Failure, Record
+
+SPEC = Spec(family="f", size="1_5", format="gptq", quantization="Int4", hub="huggingface", id="a/b-{quantization}")
+
+
+@pytest.fixture(scope="module")
+def planned() -> flow.Planned:
+    composer = Composer(engines.conf_directories())
+    asked = flow.ask(
+        composer.compose(["model=qwen2-instruct", "hw=cuda", "hw.os=null", "context_length=4096"]), composer
+    )
+    return flow.plan(asked, composer)
+
+
+# A plan
+
+
+def test_every_finding_of_every_engine_is_in_the_plan(planned: flow.Planned) -> None:
+    """Its result, fact, observed and expected value, source, and what would help."""
+    text = report.plan_text(planned)
+    for verdict in planned.decision.verdicts:
+        section = text.partition(f"\n{verdict.engine}: {verdict.verdict}\n")[2].partition("\n\n")[0]
+        for finding in verdict.findings:
+            line = next(line for line in section.splitlines() if f" {finding.id}: {finding.fact} is " in line)
+            assert finding.result in line.lower()
+            assert f"expected {finding.expected}" in line
+            assert finding.source.title in line
+            assert (finding.fix or "") in section
+    assert "  unknown linux: hw.os is not known; expected linux" in text
+    assert "            hw.os is not known; say it with hw.os=…" in text
+
+
+def test_the_plan_begins_with_what_it_is_about(planned: flow.Planned) -> None:
+    """The artefact, the machine, one line per engine, and the choice with its reasons."""
+    lines = report.plan_text(planned).splitlines()
+    assert lines[0] == "qwen2-instruct 7B pytorch none (Qwen/Qwen2-7B-Instruct on huggingface) on cuda: 1 x nvidia"
+    assert lines[2] == "engine        verdict  conditions not met"
+    assert lines[3] == "vllm          unknown  linux (unknown)"
+    assert lines[7] == "mlx           no       apple-silicon, format"
+    assert lines[9] == f"decision: {planned.decision.engine}"
+    assert lines[10 : 10 + len(planned.decision.because)] == [f"  {reason}" for reason in planned.decision.because]
+
+
+def test_the_plan_ends_with_what_to_do(planned: flow.Planned) -> None:
+    """Every command can be pasted, and every flag has its reason beside it."""
+    text = report.plan_text(planned)
+    assert planned.launch is not None
+    *install, command = planned.launch.shell()
+    assert all(f"\n  {line}\n" in text for line in [*install, command])
+    for flag, reason in planned.launch.because.items():
+        assert any(line.split(maxsplit=1) == [flag, reason] for line in text.splitlines())
+    assert text.endswith("\n")
+    assert not text.endswith("\n\n")
+
+
+def test_a_refusal_has_no_commands(planned: flow.Planned) -> None:
+    """And no empty headings."""
+    refused = msgspec.structs.replace(planned, launch=None)
+    for heading in ("memory", "install", "launch", "because"):
+        assert f"\n{heading}\n" in report.plan_text(planned)
+        assert f"\n{heading}\n" not in report.plan_text(refused)
+
+
+def test_an_external_server_has_no_commands_either(planned: flow.Planned) -> None:
+    """It is measured as it is."""
+    launch = LaunchPlan(engine="external", version=None, variant="external", base_url="http://h:1")
+    decision = msgspec.structs.replace(planned.decision, verdicts=())
+    text = report.plan_text(msgspec.structs.replace(planned, decision=decision, launch=launch))
+    assert text.endswith("\nnothing to install or start: http://h:1 is measured as it is\n")
+    assert "conditions not met" not in text
+
+
+def test_the_summary_is_short(planned: flow.Planned) -> None:
+    """One line each, and one for every engine that does not say yes."""
+    lines = report.summary(planned).splitlines()
+    assert [line.split()[0] for line in lines[:3]] == ["model", "machine", "engine"]
+    assert [line.split()[0] for line in lines[3:]] == ["vllm:", "sglang:", "llama_cpp:", "mlx:"]
+
+
+@pytest.mark.parametrize(
+    ("memory", "lines"),
+    [
+        pytest.param(
+            Memory(),
+            ["weights not known", "kv not known", "overhead not known", "total not known not known whether it fits"],
+            id="nothing-is-known",
+        ),
+        pytest.param(
+            Memory(
+                weights_gib=1.5, kv_gib=0.25, overhead_gib=0.25, total_gib=2.0, available_gib=1.0, fits=False,
+                formula={"weights_gib": "by weight", "available_gib": "by hand"},
+            ),
+            [
+                "weights 1.500 GiB by weight", "kv 0.250 GiB", "overhead 0.250 GiB", "total 2.000 GiB does not fit",
+                "available 1.000 GiB by hand",
+            ],
+            id="too-large",
+        ),
+        pytest.param(Memory(total_gib=0.0, fits=True), ["total 0.000 GiB fits"], id="zero-is-a-number"),
+    ],
+)  # fmt: skip
+def test_memory_lines(planned: flow.Planned, memory: Memory, lines: list[str]) -> None:
+    """Each part with how it came about; what is not known says so, and is never a zero."""
+    launch = LaunchPlan(engine="e", version=None, variant="v", argv=("run",), memory=memory)
+    text = report.plan_text(msgspec.structs.replace(planned, launch=launch))
+    said = [" ".join(line.split()) for line in text.splitlines()]
+    assert [line for line in lines if line not in said] == []
+
+
+def test_notes_stand_at_the_end(planned: flow.Planned) -> None:
+    """And what is empty has no lines of its own."""
+    made = Artefact(path="/p", steps=(("pip", "install", "a b"),))
+    launch = LaunchPlan(engine="e", version=None, variant="v", argv=("run",), environment=made, notes=("one", "two"))
+    lines = report.plan_text(msgspec.structs.replace(planned, launch=launch)).splitlines()
+    assert lines[-2:] == ["note: one", "note: two"]
+    assert "  pip install 'a b'" in lines
+
+
+# Names
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        pytest.param(SPEC, "f 1.5B gptq Int4 (a/b-Int4 on huggingface)", id="a-published-one"),
+        pytest.param(
+            msgspec.structs.replace(SPEC, size=None, format=None, quantization=None, id=None, note="nobody knows"),
+            "f (nobody knows)",
+            id="one-that-is-not",
+        ),
+    ],
+)
+def test_an_artefacts_name(spec: Spec, said: str) -> None:
+    """With the place where it is published."""
+    assert report.artefact(spec) == said
+
+
+@pytest.mark.parametrize(
+    ("hardware", "said"),
+    [
+        pytest.param(Hardware(profile="p"), "p: ", id="nothing-is-known"),
+        pytest.param(
+            Hardware(profile="p", os="linux", arch="x86_64", cpu="C", cores=2, memory_gib=1.0, gpus=0),
+            "p: linux x86_64, C, 2 cores, 1.0 GiB, no GPU",
+            id="all-is-known",
+        ),
+        pytest.param(Hardware(profile="p", gpus=4, gpu=Gpu(name="H100")), "p: 4 x H100", id="named-gpus"),
+        pytest.param(Hardware(profile="p", gpus=1, gpu=Gpu(vendor="amd")), "p: 1 x amd", id="a-vendor"),
+        pytest.param(Hardware(profile="p", gpus=1), "p: 1 x GPU", id="just-a-gpu"),
+    ],
+)
+def test_a_machines_name(hardware: Hardware, said: str) -> None:
+    """What is not known is left out."""
+    assert report.machine(hardware) == said
+
+
+def test_the_facts_of_a_machine() -> None:
+    """One a line, the unknown ones too; a GPU's only if there may be one."""
+    none = report.hardware_text(Hardware(profile="p", gpus=0, isa=("avx", "fma"), apple_silicon=False))
+    assert "gpu." not in none
+    assert "\nisa                     avx fma\n" in none
+    assert "\napple_silicon           false\n" in none
+    assert "\nos                      not known\n" in none
+    assert "\ngpu.memory_gib          not known\n" in report.hardware_text(Hardware(profile="p"))
+
+
+# Tables
+
+
+def record(**fields: Any) -> Record:
+    spec = {"family": "f", "size": "7", "format": "gptq", "quantization": "Int4"}
+    base = Record(
+        cell="c", run="r", status="ok", started="", seconds=1.0, overrides=("model=f",),
+        config={"workload": {"name": "smoke"}}, decision={"engine": "vllm", "spec": spec},
+        metrics={"ttft": {"p50": 0.0123}, "tpot": {"p50": 0.00456}, "output_tps": 78.94},
+    )  # fmt: skip
+    return msgspec.structs.replace(base, **fields)
+
+
+def rows(*records: Record) -> list[list[str]]:
+    head, *body = report.result_table(records).splitlines()
+    starts = [
+        head.index(word) for word in ("model", "engine", "workload", "status", "TTFT", "TPOT", "out tok", "flags")
+    ]
+    ends = [*starts[1:], None]
+    return [[line[start:end].strip() for start, end in zip(starts, ends, strict=True)] for line in body]
+
+
+@pytest.mark.parametrize(
+    ("fields", "row"),
+    [
+        pytest.param({}, ["f 7 gptq Int4", "vllm", "smoke", "ok", "12.3", "4.6", "78.9", "-"], id="numbers"),
+        pytest.param(
+            {"flags": ({"id": "short"}, {"id": "noisy"})},
+            ["f 7 gptq Int4", "vllm", "smoke", "ok", "12.3", "4.6", "78.9", "short, noisy"],
+            id="flags",
+        ),
+        pytest.param(
+            {"metrics": {"ttft": None, "tpot": {"p50": None}, "output_tps": None}},
+            ["f 7 gptq Int4", "vllm", "smoke", "ok", "-", "-", "-", "-"],
+            id="numbers-that-the-run-does-not-support",
+        ),
+        pytest.param(
+            {"metrics": {"ttft": {"p50": 0.0}, "output_tps": 0.0}},
+            ["f 7 gptq Int4", "vllm", "smoke", "ok", "0.0", "-", "0.0", "-"],
+            id="a-zero-is-a-number",
+        ),
+        pytest.param(
+            {"status": "failed", "metrics": None, "failure": Failure(stage="start", message="it\ndied", exit_code=4)},
+            ["f 7 gptq Int4", "vllm", "smoke", "failed", "-", "-", "-", "start: it died"],
+            id="a-failure",
+        ),
+        pytest.param(
+            {"status": "failed", "metrics": None, "failure": Failure(stage="start", message="x" * 200, exit_code=4)},
+            ["f 7 gptq Int4", "vllm", "smoke", "failed", "-", "-", "-", f"start: {'x' * 92}…"],
+            id="a-long-failure",
+        ),
+        pytest.param(
+            {"status": "refused", "metrics": None, "decision": None, "config": {}},
+            ["model=f", "-", "-", "refused", "-", "-", "-", ""],
+            id="what-could-not-be-composed",
+        ),
+        pytest.param(
+            {
+                "launch": {"base_url": "http://h:1"},
+                "capabilities": {"model": "theirs"},
+                "decision": {"engine": "external"},
+            },
+            ["theirs", "external", "smoke", "ok", "12.3", "4.6", "78.9", "-"],
+            id="an-external-servers-own-name",
+        ),
+    ],
+)
+def test_a_record_is_a_row(fields: dict[str, Any], row: list[str]) -> None:
+    """With its numbers, or with the reason why it has none."""
+    assert rows(record(**fields)) == [row]
+
+
+def test_rows_are_aligned() -> None:
+    """Whatever their lengths."""
+    table = rows(record(), record(decision=None, metrics=None, overrides=("a-rather-long-override=1",)))
+    assert [row[0] for row in table] == ["f 7 gptq Int4", "a-rather-long-override=1"]
+    assert [row[3] for row in table] == ["ok", "ok"]
+
+
+def test_a_family_is_a_row() -> None:
+    """Its sizes and formats once each, in the published order; no list is a dash."""
+    specs = [
+        Row(size="7", format="gptq", quantizations=("Int4", "Int8"), hubs={"huggingface": "a"}, listed=("2024-08",)),
+        Row(size="7", format="awq", quantizations=("Int4",), hubs={"huggingface": "a"}, listed=("2024-07",)),
+    ]
+    family = Family(family="f", rows=tuple(specs))
+    assert report.family_row(family)["formats"] == ["gptq", "awq"]
+    assert report.family_row(family)["listed"] == ["2024-07", "2024-08"]
+    body = report.families_text([family, Family(family="none", rows=())]).splitlines()[1:]
+    assert [line.split() for line in body] == [
+        ["f", "7", "gptq", "awq", "2024-07", "2024-08", "-", "-"],
+        ["none", "-", "-", "-", "-", "-"],
+    ]
+    assert report.rows_text([]) == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        pytest.param("one\ntwo\r\x1b[0m\tthree", "one two  [0m three", id="control-characters"),
+        pytest.param("日本 ü …", "日本 ü …", id="other-scripts"),
+        pytest.param("x" * 1000, "x" * 1000, id="as-long-as-may-be"),
+        pytest.param("x" * 1001, "x" * 999 + "…", id="too-long"),
+    ],
+)
+def test_one_line(text: str, line: str) -> None:
+    """A message is one line, whatever the values in it are."""
+    assert report.one_line(text) == line
