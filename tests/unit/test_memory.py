@@ -58,13 +58,20 @@ def test_qwen2_7b() -> None:
     [
         pytest.param("pytorch", "none", 16.0, id="half-precision"),
         pytest.param("pytorch", "8-bit", 8.0, id="quantized-while-loading"),
+        pytest.param("pytorch", "4-bit", 4.0, id="quantized-further-while-loading"),
         pytest.param("gptq", "Int4", 4.16, id="groups-of-128-carry-20-bits"),
         pytest.param("gptq", "Int3", 3.15, id="int3"),
         pytest.param("gptq", "Int8", 8.19, id="int8"),
         pytest.param("gptq", "8bits", 8.19, id="8bits-is-a-spelling-of-the-same"),
         pytest.param("awq", "Int4", 4.16, id="awq"),
         pytest.param("mlx", "4-bit", 4.5, id="groups-of-64-carry-32-bits"),
+        pytest.param("mlx", "4bit", 4.5, id="spelled-otherwise-later"),
+        pytest.param("mlx", "8-bit", 8.5, id="eight-and-a-half"),
+        pytest.param("mlx", "8bit", 8.5, id="eight-and-a-half-spelled-otherwise"),
         pytest.param("mlx", "None", 16.0, id="case-never-matters"),
+        pytest.param("ggufv2", "BF16", 16.0005, id="sixteen-and-the-header"),
+        pytest.param("ggufv2", "Q6", 6.5633, id="a-shorter-spelling"),
+        pytest.param("ggufv2", "f32", 32.0, id="unquantized"),
         pytest.param("ggufv2", "Q4_0", 4.5, id="18-bytes-for-32-weights"),
         pytest.param("ggufv2", "q4_k_m", 4.8944, id="a-mixture"),
         pytest.param("ggmlv3", "q4_K_M", 4.8944, id="the-older-container"),
@@ -78,6 +85,28 @@ def test_qwen2_7b() -> None:
 def test_bits_per_weight(form: str | None, quantization: str | None, bits: float | None) -> None:
     """Each quantization has a figure in its own format, or none."""
     assert memory.bits_per_weight(spec("7", form, quantization)) == bits
+
+
+LLAMA_8B_GIB = {
+    "IQ1_M": 2.01, "IQ2_XXS": 2.23, "IQ2_XS": 2.42, "IQ2_S": 2.56, "IQ2_M": 2.74, "IQ3_XXS": 3.04, "IQ3_XS": 3.27,
+    "IQ3_S": 3.42, "IQ3_M": 3.52, "IQ4_XS": 4.17, "IQ4_NL": 4.38, "Q2_K_S": 2.78, "Q2_K": 2.95, "Q3_K_S": 3.41,
+    "Q3_K": 3.74, "Q3_K_M": 3.74, "Q3_K_L": 4.02, "Q4_K_S": 4.36, "Q4_K": 4.58, "Q4_K_M": 4.58, "Q5_K_S": 5.21,
+    "Q5_K": 5.33, "Q5_K_M": 5.33, "Q6_K": 6.14, "Q8_0": 7.95, "FP16": 14.96,
+}  # fmt: skip
+"""The sizes of Llama-3.1-8B's files, which has 8.03e9 weights, as llama.cpp's quantize documents them."""
+
+
+@pytest.mark.parametrize("quantization", LLAMA_8B_GIB)
+def test_a_gguf_file_has_its_documented_size(quantization: str) -> None:
+    """The figures give the size of real files, to the two digits that are documented."""
+    found = memory.estimate(spec("8_03", "ggufv2", quantization), CPU, tokens=1, device="cpu")
+    assert found.weights_gib == pytest.approx(LLAMA_8B_GIB[quantization], abs=0.0101)
+
+
+@pytest.mark.parametrize(("quantization", "size"), [("Q4_0", 18), ("Q4_1", 20), ("Q5_0", 22), ("Q5_1", 24)])
+def test_a_legacy_type_has_its_block_size(quantization: str, size: int) -> None:
+    """32 weights take this many bytes: 4 or 5 bits each, and one or two 16-bit numbers for the block."""
+    assert memory.bits_per_weight(spec("7", "ggufv2", quantization)) == size * 8 / 32
 
 
 def test_every_published_quantization_has_a_figure() -> None:

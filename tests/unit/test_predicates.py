@@ -143,6 +143,12 @@ CORES = {"fact": "hw.cores", "ge": 2}
         pytest.param(
             {"fact": "hw.os", "not_in": ["windows"]}, "none of windows", "hw.os is none of windows", id="not-in"
         ),
+        pytest.param(
+            {"fact": "model.heads", "in": [*range(12)]},
+            "one of 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11",
+            "model.heads is one of 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11",
+            id="in-a-dozen",
+        ),
         pytest.param(CORES, "at least 2", "hw.cores is at least 2", id="ge"),
         pytest.param({"fact": "model.size_b", "le": 7.5}, "at most 7.5", "model.size_b is at most 7.5", id="le"),
         pytest.param(
@@ -204,6 +210,9 @@ def test_text(body: dict[str, Any], text: str, full: str) -> None:
         pytest.param({"fact": "hw.os", "ne": "linux"}, None, id="ne-names-no-value"),
         pytest.param({"fact": "hw.os", "not_in": ["linux"]}, None, id="not-in-neither"),
         pytest.param({"fact": "hw.isa", "has": "avx2"}, None, id="has-neither"),
+        pytest.param({"fact": "hw.cores", "divides": 1}, None, id="divides-neither"),
+        pytest.param({"fact": "engine.version", "version": ">=1"}, None, id="version-neither"),
+        pytest.param({"fact": "hw.os", "present": True}, None, id="present-neither"),
         pytest.param({"all": [LINUX]}, None, id="combinations-neither"),
     ],
 )

@@ -1,0 +1,107 @@
+"""How fast xinfer itself is. No time is asserted; with ``-s``, the table at the end says what was measured."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+
+from xinfer import engines, flow, grid, rules
+from xinfer.compose import Composer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+EMPTY = [sys.executable, str(Path(__file__).with_name("empty_app"))]
+XINFER = [sys.executable, "-m", "xinfer"]
+PACKS = ("xinference-2024-07", "xinference-2024-08")
+ENGINES = ("vllm", "sglang", "transformers", "llama_cpp", "mlx")
+
+
+class Result(NamedTuple):
+    what: str
+    measured: str
+    goal: str
+
+
+@pytest.fixture(scope="module")
+def table() -> Iterator[list[Result]]:
+    rows: list[Result] = []
+    yield rows
+    whole = [Result("what", "measured", "goal"), *rows]
+    widths = [max(len(row[column]) for row in whole) for column in range(3)]
+    lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in whole)
+    sys.stdout.write("\n\n" + "\n".join(lines) + "\n")
+
+
+def seconds(argv: list[str], directory: Path) -> float:
+    """Run a command to its end and return how long it took."""
+    began_s = time.perf_counter()
+    subprocess.run(
+        argv, cwd=directory, env={**os.environ, "XINFER_HOME": str(directory)}, capture_output=True, check=True
+    )
+    return time.perf_counter() - began_s
+
+
+def test_plan_against_an_empty_hydra_application(benchmark: Any, table: list[Result], tmp_path: Path) -> None:
+    """Whole processes, one after the other and pair by pair, so that a busy moment slows both."""
+    plan = [*XINFER, "plan", "model=qwen2-instruct", "hw=cuda"]
+    pairs: list[tuple[float, float]] = []
+
+    def pair() -> None:
+        pairs.append((seconds(EMPTY, tmp_path), seconds(plan, tmp_path)))
+
+    benchmark.pedantic(pair, rounds=20, warmup_rounds=1)
+    empty_ms, plan_ms = (1000 * statistics.median(column) for column in zip(*pairs, strict=True))
+    ratio = statistics.median(planned / empty for empty, planned in pairs)
+    table.append(Result("an empty Hydra application, whole process", f"{empty_ms:.0f} ms", ""))
+    table.append(Result("xinfer plan model=qwen2-instruct hw=cuda, whole process", f"{plan_ms:.0f} ms", ""))
+    table.append(Result("the second divided by the first, median of pairs", f"{ratio:.2f}", "at most 1.5"))
+
+
+def test_grid_of_both_packs_as_processes(benchmark: Any, table: list[Result], tmp_path: Path) -> None:
+    """The whole catalogue, one machine, five engines."""
+    taken: list[float] = []
+
+    def both() -> None:
+        taken.append(sum(seconds([*XINFER, "grid", "hw=cuda", f"rules={pack}"], tmp_path) for pack in PACKS))
+
+    benchmark.pedantic(both, rounds=5, warmup_rounds=1)
+    measured = f"{statistics.median(taken):.2f} s"
+    table.append(Result("xinfer grid hw=cuda, one pack and then the other, whole processes", measured, "below 2 s"))
+
+
+def test_grid_of_both_packs_in_this_process(benchmark: Any, table: list[Result]) -> None:
+    """The same without starting Python and composing."""
+    composer = Composer(engines.conf_directories())
+    configs = [composer.compose(["hw=cuda", f"rules={pack}"]) for pack in PACKS]
+    taken: list[float] = []
+
+    def both() -> int:
+        began_s = time.perf_counter()
+        count = sum(len(grid.rows(config, composer)) for config in configs)
+        taken.append(time.perf_counter() - began_s)
+        return count
+
+    verdicts = benchmark.pedantic(both, rounds=5, warmup_rounds=1)
+    assert verdicts > 10_000
+    measured = f"{1000 * statistics.median(taken):.0f} ms"
+    table.append(Result(f"the same {verdicts} verdicts in one process, composed already", measured, ""))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_verdict_with_all_its_findings(benchmark: Any, table: list[Result], engine: str) -> None:
+    """One engine's conditions for one artefact on one machine, each with what was observed and expected."""
+    composer = Composer(engines.conf_directories())
+    asked = flow.ask(composer.compose(["model=qwen2-instruct", "hw=h100"]), composer)
+    facts = rules.gather(asked.candidates[0], asked.hardware)
+    verdict = benchmark(asked.pack.judge, engine, facts)
+    assert len(verdict.findings) == len(asked.pack.engines[engine])
+    measured = "-" if benchmark.stats is None else f"{benchmark.stats.stats.median * 1e6:.1f} µs"
+    table.append(Result(f"a verdict on {engine}, conditions: {len(verdict.findings)}", measured, "below 20 µs"))

@@ -1,0 +1,195 @@
+"""The README is true: its commands do what it says, its examples are real, and every name in it exists.
+
+``XINFER_UPDATE_README=1 pytest tests/integration/test_readme.py`` writes the plan's example anew.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+
+from xinfer import cli, engines, flow
+from xinfer.compose import Composer
+from xinfer.errors import XinferError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Ask = Callable[..., subprocess.CompletedProcess[str]]
+
+README = Path(__file__).parents[2] / "README.md"
+TEXT = README.read_text(encoding="utf-8")
+START = ".venv/bin/python -m xinfer"
+
+
+class Command(NamedTuple):
+    """One command line of the README that calls xinfer."""
+
+    argv: list[str]
+    may_be_refused: bool
+    """Whether ``|| true`` follows it."""
+
+    @property
+    def line(self) -> cli.Line:
+        return cli.parse(self.argv)
+
+
+def commands() -> list[Command]:
+    """Return every indented command line that calls xinfer, alone or after its installation."""
+    found = []
+    for line in re.findall(rf"^ {{4}}(.*{re.escape(START)}.*)$", TEXT, re.MULTILINE):
+        words, _, rest = line.partition(START)[2].partition("||")
+        found.append(Command(shlex.split(words), rest.strip() == "true"))
+    return found
+
+
+def asks(command: Command) -> bool:
+    """Tell whether the command only asks, so that it can be run here as it stands."""
+    return bool({"--help", "--version", "-h"} & set(command.argv)) or command.line.verb != "run"
+
+
+ASKING = [command for command in commands() if asks(command)]
+RUNNING = [command for command in commands() if not asks(command)]
+
+
+def name(command: Command) -> str:
+    return " ".join(command.argv) or "no-arguments"
+
+
+def test_the_commands_are_found() -> None:
+    """The main line without arguments, a sweep, an external server; and every verb that only asks."""
+    assert RUNNING[0].argv == []
+    assert any(command.line.multirun for command in RUNNING)
+    assert any("engine=external" in command.argv for command in RUNNING)
+    assert {command.line.verb for command in ASKING if "--help" not in command.argv} == set(cli._VERBS) - {"run"}
+
+
+@pytest.mark.parametrize("command", ASKING, ids=name)
+def test_a_command_does_what_the_readme_says(command: Command, tmp_path: Path) -> None:
+    """It answers and touches nothing; where the README expects a refusal, it is one."""
+    environ = {**os.environ, "XINFER_HOME": str(tmp_path / "home")}
+    words = [sys.executable, "-m", "xinfer", *command.argv]
+    done = subprocess.run(words, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
+    assert done.returncode == (3 if command.may_be_refused else 0), done.stderr
+    assert done.stdout
+    assert bool(done.stderr) is command.may_be_refused
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", RUNNING, ids=name)
+def test_a_command_that_starts_something_can_be_planned(command: Command) -> None:
+    """Every cell of it is understood, and at least one of them can be carried out."""
+    composer = Composer(engines.conf_directories())
+    cells = composer.expand(command.line.overrides) if command.line.multirun else [command.line.overrides]
+    planned = [flow.plan(flow.ask(composer.compose(cell), composer), composer) for cell in cells]
+    assert any(each.launch for each in planned)
+
+
+# Examples
+
+
+def example(which: str) -> str:
+    """Return what stands in the fenced block between two markers."""
+    block = re.search(rf"<!-- example: {which} -->\n```\w*\n(.*?)```\n<!-- /example -->", TEXT, re.DOTALL)
+    assert block, f"README.md has no example {which!r}: <!-- example: {which} -->, a fenced block, <!-- /example -->"
+    return block[1]
+
+
+def normal(text: str, home: Path) -> str:
+    """Replace what differs between two machines: the cache, the interpreter, and the hash over both."""
+    text = text.replace(str(home), "~/.cache/xinfer")
+    text = re.sub(r"^  \S+(?= -m venv )", "  python3", text, flags=re.MULTILINE)
+    return re.sub(r"(environments/\S+?)-[0-9a-f]{8}\b", r"\1-0a1b2c3d", text)
+
+
+def test_the_plan_in_the_readme_is_todays(ask: Ask, tmp_path: Path) -> None:
+    """Of the very command that stands above it."""
+    shown = TEXT.partition("<!-- example: plan -->")[0].rstrip().splitlines()[-1].strip()
+    output = normal(ask(*shlex.split(shown.removeprefix(START))).stdout, tmp_path / "home")
+    if os.environ.get("XINFER_UPDATE_README"):
+        marked = re.compile(r"(<!-- example: plan -->\n).*?(<!-- /example -->)", re.DOTALL)
+        README.write_text(marked.sub(lambda m: f"{m[1]}```text\n{output}```\n{m[2]}", TEXT), encoding="utf-8")
+        return
+    assert example("plan") == output
+
+
+def columns(text: str, heads: tuple[str, ...]) -> list[list[str]]:
+    """Take an aligned table apart by where its heads stand."""
+    lines = text.splitlines()
+    first = next(number for number, line in enumerate(lines) if all(head in line for head in heads))
+    starts = [lines[first].index(head) for head in heads]
+    ends = [*starts[1:], None]
+    return [[line[a:b].strip() for a, b in zip(starts, ends, strict=True)] for line in lines[first + 1 :] if line]
+
+
+def test_the_run_in_the_readme_is_a_run() -> None:
+    """Its table has the default model, llama.cpp, and numbers."""
+    text = example("run")
+    heads = ("model", "engine", "workload", "status", "TTFT ms", "TPOT ms", "out tok/s", "flags")
+    (row,) = [row for row in columns(text, heads) if row[3] in ("ok", "refused", "failed")]
+    assert row[:4] == ["smollm2-135m-instruct 0_135 ggufv2 Q4_1", "llama_cpp", "smoke", "ok"]
+    assert all(float(number) > 0 for number in row[4:7])
+    for step in ("model     smollm2-135m-instruct", "engine    llama_cpp", "ready after ", "record: runs/"):
+        assert step in text
+
+
+def test_the_speed_in_the_readme_is_a_table() -> None:
+    """With the three goals, and what was measured against each."""
+    rows = columns(example("bench"), ("what", "measured", "goal"))
+    goals = {goal for _, _, goal in rows} - {""}
+    assert goals == {"at most 1.5", "below 2 s", "below 20 µs"}
+    (ratio,) = [float(measured) for _, measured, goal in rows if goal == "at most 1.5"]
+    (grid,) = [float(measured.removesuffix(" s")) for _, measured, goal in rows if goal == "below 2 s"]
+    verdicts = [float(measured.removesuffix(" µs")) for _, measured, goal in rows if goal == "below 20 µs"]
+    assert len(verdicts) == 5
+    assert 0 < ratio <= 1.5
+    assert 0 < grid < 2
+    assert all(0 < verdict < 20 for verdict in verdicts)
+
+
+# Names
+
+
+def row(key: str) -> list[str]:
+    """Return every name in backticks in a row of the table of keys."""
+    found = re.search(rf"^\| `{key}=` \|(.*)\|$", TEXT, re.MULTILINE)
+    assert found, f"README.md has no row for {key}="
+    return [name for name in re.findall(r"`([^`]+)`", found[1]) if "=" not in name]
+
+
+@pytest.mark.parametrize("group", ["hw", "engine", "workload", "rules"])
+def test_every_option_is_in_the_readme_and_exists(group: str) -> None:
+    """Neither more nor fewer."""
+    assert sorted(row(group)) == sorted(Composer(engines.conf_directories()).options(group))
+
+
+def test_every_exit_code_is_in_the_readme_and_exists() -> None:
+    """Those of the errors, that of success, and that of an interrupt."""
+    kinds = [XinferError]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+    exist = {0, 130, *(kind.exit_code for kind in kinds[1:])}
+    assert {int(code) for code in re.findall(r"^\| (\d+) \|", TEXT, re.MULTILINE)} == exist
+
+
+@pytest.mark.parametrize("code", sorted({c for c in re.findall(r"`([^`\n]+)`", TEXT) if re.search(r"[\w.]=\w", c)}))
+def test_every_override_in_the_readme_is_understood(code: str) -> None:
+    """Whatever is shown in the text can be typed."""
+    words = [word for word in shlex.split(code) if re.match(r"[\w.]+=\w|~", word)]
+    base = ["model=qwen2-instruct", "hw=cuda", *(["engine=llama_cpp"] if "engine.build" in code else [])]
+    composer = Composer(engines.conf_directories())
+    flow.ask(composer.compose([*base, *words]), composer)
+
+
+def test_every_file_in_the_readme_exists() -> None:
+    """Links lead somewhere."""
+    links = re.findall(r"\]\(([^)#:]+)\)", TEXT)
+    assert [link for link in links if not (README.parent / link).exists()] == []
+    assert "CONTRIBUTING.md" in links
