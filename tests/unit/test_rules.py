@@ -429,7 +429,7 @@ partial_facts = st.fixed_dictionaries({name: st.sampled_from((None, *VALUES[name
 DOCUMENTED = {
     name: read(conf_dir() / "rules" / f"{name}.yaml") for name in ("xinference-2024-08", "xinference-2024-07")
 }
-ordinary = settings(derandomize=True, database=None, deadline=None, max_examples=100)
+ordinary = settings(derandomize=True, database=None, deadline=None, max_examples=60)
 
 
 @st.composite
@@ -486,9 +486,12 @@ any_pack = st.sampled_from(sorted(DOCUMENTED)).map(DOCUMENTED.__getitem__) | pac
 with_absence = packs_of(comparisons() | absence)
 
 
+READ = {name: rules.load(raw, name) for name, raw in DOCUMENTED.items()}
+
+
 def judged(raw: dict[str, Any], *known: Facts) -> list[dict[str, rules.Verdict]]:
     """Return the verdict on every engine, for each of the facts."""
-    loaded = rules.load(raw, "drawn")
+    loaded = READ[raw["name"]] if raw is DOCUMENTED.get(raw["name"]) else rules.load(raw, "drawn")
     return [{engine: loaded.judge(engine, each) for engine in loaded.engines} for each in known]
 
 
