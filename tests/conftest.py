@@ -23,6 +23,14 @@ RESOURCES = Path(__file__).parent / "resources"
 PATIENCE_S = 60.0
 """How long a command may take; only a failing test waits that long."""
 MARK = "XINFER_TEST_MARK"
+MAIN = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+from xinfer.cli import script
+script()
+"""
+"""What ``python -m xinfer`` runs, with the signals that a shell's background jobs ignore."""
 
 
 @pytest.fixture
@@ -81,7 +89,7 @@ def start(mark: str) -> Callable[..., subprocess.Popen[str]]:
 
     def popen(directory: Path, *argv: str, **more: str) -> subprocess.Popen[str]:
         own = {"XINFER_HOME": str(directory / "home"), "PYTHONPATH": os.pathsep.join(paths), MARK: mark}
-        words = [sys.executable, "-m", "xinfer", "--config-dir", str(RESOURCES / "conf"), *argv]
+        words = [sys.executable, "-c", MAIN, "--config-dir", str(RESOURCES / "conf"), *argv]
         output, environ = subprocess.PIPE, {**os.environ, **own, **more}
         return subprocess.Popen(words, cwd=directory, env=environ, stdout=output, stderr=output, text=True)
 

@@ -60,7 +60,8 @@ class Attempt:
         engine = decision.engine or str(asked.engine["name"])
         return record.cell_id(
             "-".join(dict.fromkeys([decision.spec.family, engine, asked.workload.name])),
-            spec=decision.spec, hardware=asked.hardware, engine=engine, settings=asked.engine,
+            spec=decision.spec, hardware=msgspec.structs.replace(asked.hardware, profile=""),
+            engine=engine, settings=self.planned.settings,
             version=self.planned.launch.version if self.planned.launch else None, workload=asked.workload,
             context_length=asked.config["context_length"], rules=asked.pack.name,
         )  # fmt: skip

@@ -59,6 +59,8 @@ class Planned(msgspec.Struct, frozen=True, kw_only=True):
     ask: Ask
     decision: Decision
     launch: LaunchPlan | None
+    settings: dict[str, Any]
+    """The engine's settings: the same whether the engine was named or chosen."""
 
     def document(self) -> dict[str, Any]:
         """Return the versioned JSON document that ``xinfer plan format=json`` prints."""
@@ -117,14 +119,16 @@ def plan(asked: Ask, composer: Composer, *, port: int | None = None, python: str
         engine=None if name == "auto" else name, broken=broken, tokens=tokens,
     )  # fmt: skip
     if made.engine is None:
-        return Planned(ask=asked, decision=made, launch=None)
+        return Planned(ask=asked, decision=made, launch=None, settings=asked.engine)
     engine = usable[made.engine]
+    settings = _settings(asked, composer, made.engine)
     job = Job(
-        spec=made.spec, hardware=asked.hardware, settings=_settings(asked, composer, made.engine),
+        spec=made.spec, hardware=asked.hardware, settings=settings,
         workload=asked.workload, context_length=_context(asked, made.spec), home=str(home(asked.config)),
         python=python or interpreter(), port=port or asked.config["port"] or engine.port,
     )  # fmt: skip
-    return Planned(ask=asked, decision=made, launch=_completed(_launch(engine, job), job, asked))
+    launch = _completed(_launch(engine, job), job, asked)
+    return Planned(ask=asked, decision=made, launch=launch, settings=settings)
 
 
 def home(config: Mapping[str, Any]) -> Path:
@@ -196,7 +200,7 @@ def _external(asked: Ask) -> Planned:
         engine="external", version=None, variant="external", base_url=url, model=given.model or "",
         request=given.request,
     )  # fmt: skip
-    return Planned(ask=asked, decision=made, launch=launch)
+    return Planned(ask=asked, decision=made, launch=launch, settings=asked.engine)
 
 
 def _settings(asked: Ask, composer: Composer, engine: str) -> dict[str, Any]:

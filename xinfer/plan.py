@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
+from xinfer.errors import ConfigError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -77,6 +79,10 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
         yield " ".join([*(f"{k}={shlex.quote(v)}" for k, v in self.env.items()), shlex.join(self.argv)])
 
 
+RESERVED = {"host": "engine=external", "port": "port="}
+"""Flags that xinfer itself must know the value of, and what to set instead."""
+
+
 class Command:
     """Collects a command line in which every flag carries its reason."""
 
@@ -97,14 +103,21 @@ class Command:
         self._because[variable] = because
 
     def override(self, args: Mapping[str, object], env: Mapping[str, object]) -> None:
-        """Apply the user's own flags, as ``{max-model-len: 8192}``: true is a bare flag, null removes one."""
+        """Apply the user's own flags, as ``{max-model-len: 8192}``.
+
+        True is a bare flag, null and false remove one, a list is several words, a mapping is JSON. Raises
+        ConfigError for a flag that the rest of the plan depends on.
+        """
         for name, value in args.items():
+            if name in RESERVED:
+                message = f"engine.args.{name}: the plan sets this flag; say {RESERVED[name]} instead"
+                raise ConfigError(message)
             flag = f"--{name}"
             if value is None or value is False:
                 self._flags.pop(flag, None)
                 self._because.pop(flag, None)
             else:
-                self.add(flag, *(() if value is True else (value,)), because=f"engine.args.{name}")
+                self.add(flag, *_words(value), because=f"engine.args.{name}")
         for variable, value in env.items():
             self.set(variable, value, because=f"engine.env.{variable}")
 
@@ -113,3 +126,12 @@ class Command:
         """The fields of a :class:`LaunchPlan` that this command line fills."""
         flags = (word for flag, values in self._flags.items() for word in (flag, *values))
         return {"argv": (*self._argv, *flags), "env": self._env, "because": self._because}
+
+
+def _words(value: object) -> tuple[object, ...]:
+    """Return the words that follow a flag on a command line."""
+    if value is True:
+        return ()
+    if isinstance(value, (list, tuple)):
+        return tuple(value)
+    return (msgspec.json.encode(value).decode() if isinstance(value, dict) else value,)

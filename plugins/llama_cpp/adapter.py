@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from xinfer.plan import Artefact
 
 HERE = Path(__file__).parent
-RESERVED = {"model": "model=", "alias": "model=", "host": "engine=external", "port": "port="}
+RESERVED = {"model": "model=", "alias": "model="}
 """Flags that other parts of the plan depend on, and what to set instead."""
 THREE_WAY = {"flash-attn", "fit", "reasoning", "log-colors"}
 """Flags that want the word on or off, which YAML reads as true and false."""

@@ -133,14 +133,23 @@ def test_settings_of_the_wrong_type(name: str, settings: dict[str, Any], message
 def test_the_users_flags_and_variables(name: str) -> None:
     """They replace, remove and add, and the plan says that they are the user's."""
     before = plan(name)
-    launch = plan(
-        name, args={"port": 9, "host": None, "seed": 0, "verbose": True}, env={"OMP_NUM_THREADS": 4, "X": "y z"}
-    )
-    assert [flag(launch, f"--{known}") for known in ("port", "host", "seed", "verbose")] == ["9", None, "0", ""]
-    assert launch.argv.index("--port") == before.argv.index("--port") - 2
+    planned = next(key for key in before.because if key.startswith("--") and key not in ("--host", "--port"))
+    known = planned.removeprefix("--")
+    launch = plan(name, args={known: 9, "seed": 0, "verbose": True}, env={"OMP_NUM_THREADS": 4, "X": "y z"})
+    assert [flag(launch, key) for key in (planned, "--seed", "--verbose")] == ["9", "0", ""]
+    assert launch.argv.index(planned) == before.argv.index(planned)
     assert (launch.env["OMP_NUM_THREADS"], launch.env["X"]) == ("4", "y z")
-    reasons = [launch.because.get(key) for key in ("--port", "--host", "--seed", "X")]
-    assert reasons == ["engine.args.port", None, "engine.args.seed", "engine.env.X"]
+    reasons = [launch.because.get(key) for key in (planned, "--seed", "X")]
+    assert reasons == [f"engine.args.{known}", "engine.args.seed", "engine.env.X"]
+    assert flag(plan(name, args={known: None}), planned) is None
+
+
+@each_adapter
+@pytest.mark.parametrize("reserved", ["host", "port"])
+def test_the_users_flags_never_move_the_server(name: str, reserved: str) -> None:
+    """The runner looks for it where the plan says it is."""
+    with pytest.raises(ConfigError, match=f"^engine.args.{reserved}: the plan sets this flag; say "):
+        plan(name, args={reserved: 1})
 
 
 @each_adapter

@@ -165,6 +165,22 @@ def test_a_users_pack_decides(own: Callable[[str, str], Composer]) -> None:
     assert decision.verdicts[0].findings[0].source.date == "2026-11-22"
 
 
+def test_a_users_experiment_sets_several_things(own: Callable[[str, str], Composer]) -> None:
+    """It may choose files and change keys; the command line comes after it."""
+    text = "# @package _global_\ndefaults: [{override /hw: cuda}]\nport: 5\nworkload: {concurrency: 4}\n"
+    composer = own("experiment/mine.yaml", text)
+    config = composer.compose(["experiment=mine", "port=6"])
+    assert (config["hw"]["profile"], config["port"], config["workload"]["concurrency"]) == ("cuda", 6, 4)
+    flow.ask(config, composer)
+
+
+def test_an_experiment_that_overwrites_a_group_is_refused(own: Callable[[str, str], Composer]) -> None:
+    """A group is a mapping, whatever a file says."""
+    composer = own("experiment/mine.yaml", "# @package _global_\nworkload: 3\n")
+    with pytest.raises(ConfigError, match=r"^workload=3 is not a mapping; its file must be one$"):
+        flow.ask(composer.compose(["experiment=mine"]), composer)
+
+
 def test_numbers_in_files_are_omegaconfs(tmp_path: Path) -> None:
     """1e3 is a number, unlike in YAML 1.1; a day is a text, unlike there too."""
     path = tmp_path / "a.yaml"
@@ -196,6 +212,11 @@ def test_numbers_in_files_are_omegaconfs(tmp_path: Path) -> None:
         pytest.param("os: ${nope}\n", "hw.os: interpolation key 'nope' not found", id="an-interpolation"),
         pytest.param("defaults: [nope]\n", "In 'hw/mine': Could not load 'hw/nope'", id="a-default-that-is-not-there"),
         pytest.param("# @package elsewhere\nos: linux\n", "there is no key 'elsewhere'", id="a-package"),
+        pytest.param(
+            "# @package model\nos: linux\n",
+            "the configuration has no hw; the file chosen for it puts its keys elsewhere",
+            id="the-package-of-another-group",
+        ),
     ],
 )
 def test_a_file_that_cannot_be_used_is_named(

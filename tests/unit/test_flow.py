@@ -404,3 +404,11 @@ def test_engines_that_are_left_out_are_unknown(visible_engines: Callable[[str], 
     assert planned.decision.engine == "sglang"
     assert verdicts["vllm"].verdict == "unknown"
     assert verdicts["vllm"].findings[-1].observed == "no plugin is installed (XINFER_ENGINES leaves it out)"
+
+
+def test_an_engine_has_the_same_settings_whether_it_was_named_or_chosen() -> None:
+    """So that both are the same cell, and their records compare."""
+    chosen, named = plan(), plan("engine=llama_cpp")
+    assert chosen.settings == named.settings
+    assert chosen.settings["build"] == "wheel"
+    assert plan("engine=llama_cpp", "engine.build=native").settings != named.settings

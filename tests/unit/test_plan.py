@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from xinfer.errors import ConfigError
 from xinfer.plan import Artefact, Command, LaunchPlan, Memory
 
 # --- collecting a command line ---
@@ -52,28 +53,36 @@ def test_a_variable_is_replaced_too() -> None:
 @pytest.mark.parametrize(
     ("args", "argv", "because"),
     [
-        pytest.param({}, ("--port", "8000", "--metrics"), {"--port": "planned", "--metrics": "planned"}, id="nothing"),
+        pytest.param({}, ("--size", "8000", "--metrics"), {"--size": "planned", "--metrics": "planned"}, id="nothing"),
         pytest.param(
-            {"port": 9000}, ("--port", "9000", "--metrics"), {"--port": "engine.args.port", "--metrics": "planned"},
+            {"size": 9000}, ("--size", "9000", "--metrics"), {"--size": "engine.args.size", "--metrics": "planned"},
             id="a-value-replaces",
         ),
-        pytest.param({"port": None}, ("--metrics",), {"--metrics": "planned"}, id="null-removes"),
-        pytest.param({"metrics": False}, ("--port", "8000"), {"--port": "planned"}, id="false-removes"),
+        pytest.param({"size": None}, ("--metrics",), {"--metrics": "planned"}, id="null-removes"),
+        pytest.param({"metrics": False}, ("--size", "8000"), {"--size": "planned"}, id="false-removes"),
         pytest.param(
-            {"port": True}, ("--port", "--metrics"), {"--port": "engine.args.port", "--metrics": "planned"},
+            {"size": True}, ("--size", "--metrics"), {"--size": "engine.args.size", "--metrics": "planned"},
             id="true-is-a-bare-flag",
         ),
         pytest.param(
-            {"seed": 0}, ("--port", "8000", "--metrics", "--seed", "0"),
-            {"--port": "planned", "--metrics": "planned", "--seed": "engine.args.seed"},
+            {"seed": 0}, ("--size", "8000", "--metrics", "--seed", "0"),
+            {"--size": "planned", "--metrics": "planned", "--seed": "engine.args.seed"},
             id="a-new-flag-comes-last-and-zero-is-a-value",
         ),
         pytest.param(
-            {"name": ""}, ("--port", "8000", "--metrics", "--name", ""),
-            {"--port": "planned", "--metrics": "planned", "--name": "engine.args.name"}, id="an-empty-text-is-a-value",
+            {"name": ""}, ("--size", "8000", "--metrics", "--name", ""),
+            {"--size": "planned", "--metrics": "planned", "--name": "engine.args.name"}, id="an-empty-text-is-a-value",
         ),
         pytest.param(
-            {"absent": None}, ("--port", "8000", "--metrics"), {"--port": "planned", "--metrics": "planned"},
+            {"config": {"level": 3}}, ("--size", "8000", "--metrics", "--config", '{"level":3}'),
+            {"--size": "planned", "--metrics": "planned", "--config": "engine.args.config"}, id="a-mapping-is-json",
+        ),
+        pytest.param(
+            {"ids": [0, "one"]}, ("--size", "8000", "--metrics", "--ids", "0", "one"),
+            {"--size": "planned", "--metrics": "planned", "--ids": "engine.args.ids"}, id="a-list-is-several-words",
+        ),
+        pytest.param(
+            {"absent": None}, ("--size", "8000", "--metrics"), {"--size": "planned", "--metrics": "planned"},
             id="removing-what-is-not-there-is-no-error",
         ),
     ],
@@ -81,10 +90,18 @@ def test_a_variable_is_replaced_too() -> None:
 def test_the_users_flags(args: dict[str, object], argv: tuple[str, ...], because: dict[str, str]) -> None:
     """The user's flags take the place of the planned ones, and say that they are the user's."""
     command = Command("engine")
-    command.add("--port", 8000, because="planned")
+    command.add("--size", 8000, because="planned")
     command.add("--metrics", because="planned")
     command.override(args, {})
     assert (command.parts["argv"][1:], command.parts["because"]) == (argv, because)
+
+
+@pytest.mark.parametrize(("name", "instead"), [("host", "engine=external"), ("port", "port=")])
+def test_flags_that_xinfer_must_know_are_refused(name: str, instead: str) -> None:
+    """A server on another port than the plan says would never be found ready."""
+    message = f"engine.args.{name}: the plan sets this flag; say {instead} instead"
+    with pytest.raises(ConfigError, match=f"^{message}$"):
+        Command("engine").override({name: 1}, {})
 
 
 def test_the_users_variables() -> None:
