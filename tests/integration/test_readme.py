@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from xinfer import cli, engines, flow
+from xinfer import cli, engines, flow, verbs
 from xinfer.compose import Composer
 from xinfer.errors import XinferError
 
@@ -68,7 +68,7 @@ def test_the_commands_are_found() -> None:
     assert RUNNING[0].argv == []
     assert any(command.line.multirun for command in RUNNING)
     assert any("engine=external" in command.argv for command in RUNNING)
-    assert {command.line.verb for command in ASKING if "--help" not in command.argv} == set(cli._VERBS) - {"run"}
+    assert {command.line.verb for command in ASKING if "--help" not in command.argv} == set(verbs.VERBS) - {"run"}
 
 
 @pytest.mark.parametrize("command", ASKING, ids=name)

@@ -23,7 +23,7 @@ LAYERS = (
     "hardware", "spelling", "catalog", "rules", "memory", "parallel", "decision", "artefacts", "engines", "requirement",
     "keys", "guard", "steps", "environment", "server", "runner", "resources", "corpus", "samples", "stream", "client",
     "capabilities", "load", "distribution", "validity", "metrics", "record", "flow", "report", "grid", "cell", "sweep",
-    "cli", "__main__",
+    "verbs", "cli", "__main__",
 )  # fmt: skip
 """Every module of the core, left to right. A new one is put where it belongs."""
 ENGINES = {"vllm", "torch", "sglang", "mlx", "mlx_lm", "llama_cpp", "transformers", "xllamacpp"}

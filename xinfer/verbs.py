@@ -1,0 +1,124 @@
+"""The verbs of the command line: each composes what was typed and prints one answer."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from xinfer.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from xinfer.compose import Composer
+
+
+class Line(NamedTuple):
+    """A parsed command line."""
+
+    verb: str
+    overrides: list[str]
+    directories: list[Path]
+    multirun: bool
+    only_config: bool
+
+
+def _configured(line: Line, composer: Composer) -> dict[str, Any]:
+    from xinfer import keys  # noqa: PLC0415
+
+    config = composer.compose(line.overrides)
+    keys.check(config)
+    return config
+
+
+def _run(line: Line, composer: Composer) -> int:
+    from xinfer import sweep  # noqa: PLC0415 -- a plan must not pay for the runner
+
+    gc.enable()
+    cells = composer.expand(line.overrides) if line.multirun else [line.overrides]
+    return sweep.run(cells, composer, multirun=line.multirun)
+
+
+def _plan(line: Line, composer: Composer) -> int:
+    from xinfer import flow, report  # noqa: PLC0415
+
+    config = _configured(line, composer)
+    how = _format(config["format"], ("text", "json", "shell"))
+    planned = flow.plan(flow.ask(config, composer), composer)
+    if how == "json":
+        print(_json(planned.document()))
+    elif how == "text":
+        print(report.plan_text(planned), end="")
+    elif planned.launch is not None:
+        print("\n".join(planned.launch.shell()) if planned.launch.argv else f"# {planned.launch.url} runs already")
+    if planned.launch is None:
+        print(f"xinfer: {planned.decision.because[0]}", file=sys.stderr)
+        return 3
+    return 0
+
+
+def _grid(line: Line, composer: Composer) -> int:
+    from xinfer import grid  # noqa: PLC0415
+
+    config = _configured(line, composer)
+    how = _format(config["format"], ("csv", "json"))
+    rows = grid.rows(config, composer)
+    if how == "json":
+        print(_json(rows))
+    else:
+        grid.write_csv(rows, sys.stdout)
+    return 0
+
+
+def _hardware(line: Line, composer: Composer) -> int:
+    from xinfer import hardware, report  # noqa: PLC0415
+
+    config = _configured(line, composer)
+    how = _format(config["format"], ("text", "json"))
+    found = hardware.declared(config["hw"])
+    print(_json(found) if how == "json" else report.hardware_text(found), end="\n" if how == "json" else "")
+    return 0
+
+
+def _models(line: Line, composer: Composer) -> int:
+    from xinfer import grid, report  # noqa: PLC0415
+
+    config = _configured(line, composer)
+    how = _format(config["format"], ("text", "json"))
+    families = list(grid.families(composer).values())
+    print(_json([report.family_row(f) for f in families]) if how == "json" else report.families_text(families))
+    return 0
+
+
+def _engines(line: Line, composer: Composer) -> int:
+    from xinfer import engines, flow, report  # noqa: PLC0415
+
+    config = _configured(line, composer)
+    how = _format(config["format"], ("text", "json"))
+    usable, broken = engines.load(flow.rule_pack(config, composer).engines)
+    rows = [{"engine": n, "title": e.title, "plugin": "ok", "port": e.port} for n, e in usable.items()]
+    rows += [{"engine": n, "title": n, "plugin": error, "port": None} for n, error in broken.items()]
+    print(_json(rows) if how == "json" else report.rows_text(rows))
+    return 0
+
+
+def _format(chosen: object, allowed: tuple[str, ...]) -> str:
+    """Return the output format; the first allowed one is the verb's own."""
+    if chosen is None:
+        return allowed[0]
+    if chosen not in allowed:
+        raise ConfigError(f"format={chosen} is not one of {', '.join(allowed)}{nearest(str(chosen), allowed)}")
+    return str(chosen)
+
+
+def _json(document: object) -> str:
+    import msgspec  # noqa: PLC0415
+
+    return msgspec.json.format(msgspec.json.encode(document), indent=1).decode()
+
+
+VERBS: dict[str, Callable[[Line, Composer], int]] = {
+    "run": _run, "plan": _plan, "grid": _grid, "hardware": _hardware, "models": _models, "engines": _engines,
+}  # fmt: skip
