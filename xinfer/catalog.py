@@ -62,6 +62,8 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
     file: str | None = None
     bytes: int | None = None
     """Size of the weights file where it is known exactly."""
+    derived: bool = False
+    """Published by nobody, made here from ``file``."""
     listed: tuple[str, ...] = ()
     context_length: int | None = None
     abilities: tuple[str, ...] = ()
@@ -88,6 +90,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """The days whose catalogue has the line; none for what no dated catalogue has: always selectable."""
     file: str | None = None
     bytes: int | None = None
+    derived: bool = False
+    """Made here from ``file``, which is published in another format or quantization."""
     context_length: int | None = None
     """Where it differs from the family's."""
     note: str | None = None
@@ -137,6 +141,7 @@ class Family(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
                 yield Spec(
                     family=self.family, size=row.size, format=row.format, quantization=quantization,
                     hub=hub, id=name, revision=revision or None, file=row.file, bytes=row.bytes,
+                    derived=row.derived,
                     listed=row.listed, context_length=row.context_length or self.context_length,
                     abilities=self.abilities, shape=shape, note=row.note, size_counts=self.size_counts,
                 )  # fmt: skip
@@ -172,10 +177,10 @@ def select(
 
 
 def rows(families: Iterable[Family], day: str | None) -> list[Spec]:
-    """Return one spec per distinct family, size, format and quantization: that of the first hub."""
+    """Return one spec per published family, size, format and quantization: that of the first hub."""
     distinct: dict[tuple[str | None, ...], Spec] = {}
     for family in families:
-        for spec in family.specs(day):
+        for spec in (spec for spec in family.specs(day) if not spec.derived):
             distinct.setdefault((spec.family, spec.size, spec.format, spec.quantization), spec)
     return list(distinct.values())
 

@@ -63,7 +63,7 @@ class Attempt:
             spec=decision.spec, hardware=msgspec.structs.replace(asked.hardware, profile=""),
             engine=engine, settings=self.planned.settings,
             version=self.planned.launch.version if self.planned.launch else None, workload=asked.workload,
-            context_length=asked.config["context_length"], rules=asked.pack.name,
+            context_length=asked.config["context_length"], dtype=asked.config["dtype"], rules=asked.pack.name,
         )  # fmt: skip
 
     def judge(self) -> Planned:

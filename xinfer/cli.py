@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xinfer import __version__
+from xinfer import __version__, apikey
 from xinfer.errors import ConfigError, XinferError, nearest
 from xinfer.verbs import VERBS, Line
 
@@ -27,6 +27,7 @@ usage: python -m xinfer [VERB] [FLAGS] [KEY=VALUE …]
 
 verbs
   run        decide, install, start, measure, record (the default)
+  serve      decide, install, start, and stay until Ctrl-C: one OpenAI endpoint on this machine
   plan       the decision and the launch plan; touches nothing     format=text|json|shell
   grid       every published artefact x engine for a machine       format=csv|json
   hardware   what this machine is, or what hw= declares            format=text|json
@@ -45,6 +46,7 @@ keys (each group is a folder of YAML files)
   engine=auto|vllm|…       engine.version=… engine.build=native engine.args.FLAG=VALUE; engine=external engine.url=…
   workload=smoke|chat|…    workload.concurrency=4 workload.requests=40
   rules=xinference-2024-08 rules.engines.vllm.linux.eq=linux; ~rules.engines.vllm.family switches a rule off
+  api_key_env=NAME         the server asks for the key in $NAME (api_key=KEY does too, but ps shows it to everyone)
   context_length= port= catalog= runs= home= prefer.formats=
 """
 
@@ -116,7 +118,7 @@ def show(error: XinferError) -> None:
 
 def parse(argv: list[str]) -> Line:
     """Split a command line into verb, flags and overrides; they may come in any order."""
-    verb, overrides, directories = "", [], []
+    verb, overrides, directories, key = "", [], [], None
     multirun = only_config = False
     rest = iter(argv)
     for word in rest:
@@ -130,7 +132,9 @@ def parse(argv: list[str]) -> Line:
                 raise ConfigError("--config-dir needs a directory")
             directories.append(Path(value).absolute())
         elif "=" in word or word.startswith("~"):
-            overrides.append(word)
+            kept, typed = apikey.take(word)
+            overrides.append(kept)
+            key = typed or key
         elif word.startswith("-"):
             raise ConfigError(f"there is no flag {word!r}{nearest(word, _FLAGS)}; see --help")
         elif verb or word not in VERBS:
@@ -140,7 +144,7 @@ def parse(argv: list[str]) -> Line:
             raise ConfigError(f"{word!r} is neither a verb nor key=value; {known}{nearest(word, VERBS)}")
         else:
             verb = word
-    return Line(verb or "run", overrides, directories, multirun, only_config)
+    return Line(verb or "run", overrides, directories, multirun, only_config, key)
 
 
 def _dispatch(line: Line) -> int:

@@ -24,6 +24,7 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from xinfer import apikey
 from xinfer.document import pack, read, unpack
 from xinfer.errors import ConfigError, nearest
 from xinfer.overrides import LABELS, NAMES, Override, quote, several
@@ -81,6 +82,7 @@ class Composer:
             plain: Any = unpack(OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
         except (HydraException, OmegaConfBaseException, ValueError) as error:
             raise ConfigError(self._explain(error, typed)) from error
+        apikey.check(plain)
         return dict(plain)
 
     def expand(self, overrides: Sequence[str]) -> list[list[str]]:

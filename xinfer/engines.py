@@ -44,6 +44,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     python: str
     """The interpreter that creates environments."""
     port: int
+    dtype: str | None = None
+    """What the network shall be computed in; null leaves it to the adapter."""
+    installer: str = "pip"
+    """What fills environments: pip or uv."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -138,6 +142,14 @@ def get(name: str) -> Engine:
     if lacks:
         raise TypeError(f"the adapter has no {', '.join(lacks)}")
     return adapter
+
+
+def key_variables(engine: Engine) -> dict[str, str]:
+    """Return the environment variables by which an engine gets an API key; none where it checks none.
+
+    An adapter says so with a ``key_variables`` of its own, as in ``{"VLLM_API_KEY": "{key}"}``.
+    """
+    return dict(getattr(engine, "key_variables", {}))
 
 
 def load(named: Iterable[str]) -> tuple[dict[str, Engine], dict[str, str]]:

@@ -50,8 +50,8 @@ def provision(plan: LaunchPlan, *, progress: Progress, log: Path) -> list[str]:
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
         packages = _complete(plan.environment, plan, progress, output) if plan.environment else _foreign(plan)
-        if plan.weights:
-            _complete(plan.weights, plan, progress, output)
+        for artefact in plan.weights:
+            _complete(artefact, plan, progress, output)
     return list(packages)
 
 

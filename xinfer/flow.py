@@ -126,6 +126,7 @@ def plan(asked: Ask, composer: Composer, *, port: int | None = None, python: str
         spec=made.spec, hardware=asked.hardware, settings=settings,
         workload=asked.workload, context_length=_context(asked, made.spec), home=str(home(asked.config)),
         python=python or interpreter(), port=port or asked.config["port"] or engine.port,
+        dtype=asked.config["dtype"], installer=asked.config["installer"],
     )  # fmt: skip
     launch = _completed(_launch(engine, job), job, asked)
     return Planned(ask=asked, decision=made, launch=launch, settings=settings)
@@ -165,6 +166,7 @@ def _completed(launch: LaunchPlan, job: Job, asked: Ask) -> LaunchPlan:
     """Add what the adapter does not know: the memory lines, and what the pack says of such a build."""
     estimated = memory.estimate(
         job.spec, job.hardware, tokens=job.context_length * job.workload.concurrency, device=launch.device,
+        dtype=launch.dtype,
         overhead_gib=launch.memory.overhead_gib,
         overhead_why=launch.memory.formula.get("overhead_gib", "not measured for this engine"),
     )  # fmt: skip

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 
+DTYPES = ("float32", "bfloat16", "float16")
+INSTALLERS = ("pip", "uv")
 _MOST = 10**6
 
 
@@ -67,11 +69,15 @@ def _is_path(value: Any) -> bool:
 
 _ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "context_length": (lambda v: v is None or _is_count(v), "a number of tokens; say null or a whole number above 0"),
+    "dtype": (lambda v: v in (None, *DTYPES), f"null, {', '.join(DTYPES)}"),
     "port": (lambda v: v is None or (_is_count(v) and v < 2**16), "a port; say null or a number from 1 to 65535"),
     "catalog": (lambda _: True, ""),
     "format": (lambda _: True, ""),
     "runs": (_is_path, "a directory"),
     "start_timeout_s": (lambda v: _is_count(v) or (isinstance(v, float) and v > 0), "a number of seconds above 0"),
+    "installer": (lambda v: v in INSTALLERS, " or ".join(INSTALLERS)),
+    "api_key": (lambda _: True, ""),
+    "api_key_env": (lambda _: True, ""),
     "home": (lambda v: v is None or _is_path(v), "a directory; say null or a path"),
     "prefer": (lambda _: True, ""),
 }

@@ -62,17 +62,22 @@ def estimate(
     *,
     tokens: int,
     device: Device,
+    dtype: str | None = None,
     overhead_gib: float | None = None,
     overhead_why: str = "not measured for this engine",
 ) -> Memory:
-    """Estimate the memory for ``tokens`` tokens of key-value cache at 16 bits, over all sequences."""
+    """Estimate the memory for ``tokens`` tokens of key-value cache over all sequences.
+
+    The cache takes 16 bits for each number, or 32 where the network is computed in float32.
+    """
     formula: dict[str, str] = {}
-    weights = _weights(spec, formula)
+    weights = _weights(spec, dtype, formula)
+    width = 4 if dtype == "float32" else 2
     per_token = spec.shape.kv_bytes_per_token
-    kv = None if per_token is None else per_token * tokens / GIB
+    kv = None if per_token is None else per_token * tokens * width / 2 / GIB
     shape = spec.shape
     formula["kv_gib"] = (
-        f"2 x {shape.layers} layers x {shape.kv_heads} kv heads x {shape.head_dim} x 2 bytes x {tokens} tokens"
+        f"2 x {shape.layers} layers x {shape.kv_heads} kv heads x {shape.head_dim} x {width} bytes x {tokens} tokens"
         if kv is not None
         else "not known: the network's layers, kv heads or head size are not published"
     )
@@ -91,11 +96,13 @@ def estimate(
     )  # fmt: skip
 
 
-def _weights(spec: Spec, formula: dict[str, str]) -> float | None:
+def _weights(spec: Spec, dtype: str | None, formula: dict[str, str]) -> float | None:
     if spec.bytes is not None:
         formula["weights_gib"] = f"the file's {spec.bytes} bytes"
         return spec.bytes / GIB
     bits, size = bits_per_weight(spec), spec.parameters_b
+    if bits == _TORCH_BITS["none"] and dtype == "float32":
+        bits *= 2
     if size is None:
         active = f"size {spec.size} counts the active parameters only"
         formula["weights_gib"] = f"not known: {active if spec.size else 'the catalogue has no record'}"

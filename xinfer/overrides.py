@@ -23,7 +23,7 @@ _FORM = re.compile(r"(?P<sign>\+{1,2}|~)?(?P<key>[^=]*)(?:=(?P<value>.*))?", re.
 _TEXTS = re.compile(
     rf"{'|'.join(LABELS)}|model\.(?:size|quantization|format|hub|revision|id|file)"
     r"|hw\.(?:os|os_version|arch|cpu)|hw\.gpu\.(?:vendor|name|driver|compute_capability)"
-    r"|engine\.(?:version|python|url|model|api_key_env|index)|catalog|home|runs"
+    r"|engine\.(?:version|python|url|model|api_key_env|index)|catalog|home|runs|api_key(?:_env)?"
 )
 """Keys whose value is text whatever it looks like: Hydra reads 1_5 as 15 and 3.10 as 3.1."""
 _OPEN = re.compile(r"(?:engine\.(?:args|env|request)\..+|model\.(?:size|format|quantization|hub))")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
+from xinfer import apikey
 from xinfer.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
     variant: str
     """Which build of the engine: ``wheel-cpu``, ``native-cuda``, ``cuda``…"""
     environment: Artefact | None = None
-    weights: Artefact | None = None
+    weights: tuple[Artefact, ...] = ()
+    """Tools, fetched files and what is made of them, in order; engines share them."""
     argv: Argv = ()
     env: dict[str, str] = {}
     because: dict[str, str] = {}
@@ -52,11 +54,15 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
     port: int = 0
     base_url: str | None = None
     """Where a server that xinfer does not start listens; null for one that it starts."""
+    dtype: str | None = None
+    """What the network is computed in; null where the file's own types decide."""
     device: Literal["cpu", "gpu"] = "cpu"
     """Whose memory holds the weights."""
     health: str = "/health"
     model: str = ""
     """The name that requests use for the model."""
+    key_variables: dict[str, str] = {}
+    """Variables that make the server ask for a key; ``{key}`` in a value stands for it. None: it checks none."""
     request: dict[str, Any] = {}
     """Body fields this engine needs for a fixed output length and a defeated prompt cache."""
     memory: Memory = Memory()
@@ -70,7 +76,7 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def install(self) -> tuple[Argv, ...]:
         """Every command that must have run once before ``argv`` works, in order."""
-        artefacts = (self.environment, self.weights)
+        artefacts = (self.environment, *self.weights)
         return tuple(step for artefact in artefacts if artefact for step in artefact.steps)
 
     def shell(self) -> Iterator[str]:
@@ -106,8 +112,11 @@ class Command:
         """Apply the user's own flags, as ``{max-model-len: 8192}``.
 
         True is a bare flag, null and false remove one, a list is several words, a mapping is JSON. Raises
-        ConfigError for a flag that the rest of the plan depends on.
+        ConfigError for a flag that the rest of the plan depends on, and for an API key.
         """
+        for name in (*args, *env):
+            if apikey.is_meant(name):
+                raise apikey.misplaced("engine.args" if name in args else "engine.env")
         for name, value in args.items():
             if name in RESERVED:
                 message = f"engine.args.{name}: the plan sets this flag; say {RESERVED[name]} instead"

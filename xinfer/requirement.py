@@ -22,14 +22,26 @@ _VARIANTS = {"nvidia": "cuda", "amd": "rocm", "apple": "apple", "intel": "xpu"}
 
 
 class Requirement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One variant of an engine: a version, and the arguments of each ``pip install``."""
+    """One variant of an engine: a version, and the arguments of each ``pip install``.
+
+    Installs that say ``{version}`` hold for every version; those that pin each package hold for theirs alone.
+    """
 
     version: str
     installs: tuple[tuple[str, ...], ...]
+    others: dict[str, tuple[tuple[str, ...], ...]] = {}
+    """Other versions whose pins are known."""
+
+    @property
+    def versions(self) -> tuple[str, ...] | None:
+        """The versions that can be had; null where any can."""
+        is_open = any("{version}" in part for install in self.installs for part in install)
+        return None if is_open else (self.version, *self.others)
 
     def filled(self, version: str) -> tuple[Argv, ...]:
         """Return the arguments of each ``pip install`` for one version."""
-        return tuple(tuple(part.replace("{version}", version) for part in install) for install in self.installs)
+        installs = self.others.get(version, self.installs)
+        return tuple(tuple(part.replace("{version}", version) for part in install) for install in installs)
 
 
 def variant_of(hardware: Hardware) -> str:
@@ -61,6 +73,9 @@ def provide(path: Path, asked: Settings, job: Job, variant: str) -> Provided:
         return Provided(version=asked.version, variant=variant, environment=None, python=asked.python)
     needs = read(path, asked.name, variant)
     version = asked.version or needs.version
+    if needs.versions is not None and version not in needs.versions:
+        known = f"{', '.join(needs.versions)}, or bring your own with engine.python="
+        raise ConfigError(f"engine.version={version}: {asked.name} is known for {variant} in {known}")
     made = artefacts.environment(
         f"{asked.name}-{variant}-{version}", needs.filled(version), home=job.home, python=job.python
     )

@@ -23,6 +23,8 @@ class Line(NamedTuple):
     directories: list[Path]
     multirun: bool
     only_config: bool
+    api_key: str | None = None
+    """The key that was typed; ``overrides`` only says that there is one."""
 
 
 def _configured(line: Line, composer: Composer) -> dict[str, Any]:
@@ -38,7 +40,14 @@ def _run(line: Line, composer: Composer) -> int:
 
     gc.enable()
     cells = composer.expand(line.overrides) if line.multirun else [line.overrides]
-    return sweep.run(cells, composer, multirun=line.multirun)
+    return sweep.run(cells, composer, multirun=line.multirun, api_key=line.api_key)
+
+
+def _serve(line: Line, composer: Composer) -> int:
+    from xinfer import serve  # noqa: PLC0415
+
+    gc.enable()
+    return serve.run(line.overrides, composer, api_key=line.api_key)
 
 
 def _plan(line: Line, composer: Composer) -> int:
@@ -120,5 +129,5 @@ def _json(document: object) -> str:
 
 
 VERBS: dict[str, Callable[[Line, Composer], int]] = {
-    "run": _run, "plan": _plan, "grid": _grid, "hardware": _hardware, "models": _models, "engines": _engines,
+    "run": _run, "serve": _serve, "plan": _plan, "grid": _grid, "hardware": _hardware, "models": _models, "engines": _engines,
 }  # fmt: skip

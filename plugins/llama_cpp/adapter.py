@@ -55,11 +55,12 @@ class LlamaCpp:
     def plan(self, job: Job) -> LaunchPlan:
         """Return the launch plan; raise ConfigError for settings that llama.cpp does not have."""
         settings = engines.settings(job, Settings)
+        _check_dtype(job)
         backend = settings.backend or device(job.hardware)
         program = _program(job, settings, backend)
-        weights, file = artefacts.single_file(job.spec, home=job.home, python=job.python, pip=program.python)
+        weights = artefacts.single_file(job.spec, home=job.home, python=job.python)
         command = Command(*program.argv)
-        _add_flags(command, job, settings, file)
+        _add_flags(command, job, settings, weights.place)
         _add_device_flags(command, settings, backend)
         _add_variables(command, job.hardware, settings)
         command.override(_own_flags(settings), settings.env)
@@ -68,7 +69,7 @@ class LlamaCpp:
             version=program.version,
             variant=program.variant,
             environment=program.environment,
-            weights=weights,
+            weights=weights.needs,
             port=job.port,
             device="cpu" if backend == "cpu" else "gpu",
             model=job.spec.family,
@@ -77,6 +78,12 @@ class LlamaCpp:
             notes=_notes(job, settings, backend),
             **command.parts,
         )
+
+
+def _check_dtype(job: Job) -> None:
+    if job.dtype is not None:
+        own = "llama.cpp computes in the file's own types; choose one with model.quantization="
+        raise ConfigError(f"dtype={job.dtype}: {own}")
 
 
 def device(hardware: Hardware) -> Backend:

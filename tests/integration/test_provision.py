@@ -60,7 +60,7 @@ def plan(directory: Path, *codes: str, argv: tuple[str, ...] = ()) -> LaunchPlan
     """Return a plan whose weights are made by Python commands, each given the directory."""
     steps = tuple((sys.executable, "-c", code, str(directory)) for code in codes)
     weights = Artefact(path=str(directory), steps=steps)
-    return LaunchPlan(engine="fake", version=None, variant="test", weights=weights, argv=argv)
+    return LaunchPlan(engine="fake", version=None, variant="test", weights=(weights,), argv=argv)
 
 
 def make(launch: LaunchPlan, directory: Path) -> list[str]:
@@ -103,8 +103,7 @@ def test_steps_fill_the_directory_and_the_marker_says_so(directory: Path) -> Non
     launch = plan(directory, WRITE, "import sys; print(open(sys.argv[1] + '/one').read())")
     assert make(launch, directory) == [f"running {Path(sys.executable).name}"] * 2
     found = msgspec.json.decode((directory / MARKER).read_bytes(), type=Marker)
-    assert launch.weights
-    assert found.steps == launch.weights.steps
+    assert found.steps == launch.weights[0].steps
     assert found.resolved == ()
     log = directory.with_name("log").read_text()
     assert log.startswith(f"$ {sys.executable} -c ")
@@ -169,7 +168,7 @@ def test_a_failing_step_leaves_nothing(directory: Path) -> None:
 def test_a_program_that_is_not_there_is_named(directory: Path) -> None:
     """The interpreter that should create the environment may not exist."""
     artefact = Artefact(path=str(directory), steps=(("/no/such/python", "-m", "venv", str(directory)),))
-    launch = msgspec.structs.replace(plan(directory), weights=artefact)
+    launch = msgspec.structs.replace(plan(directory), weights=(artefact,))
     with pytest.raises(ProvisionError) as caught:
         make(launch, directory)
     expected = "creating a virtual environment: /no/such/python cannot be run: No such file or directory"
@@ -207,7 +206,7 @@ def test_an_environment_lists_what_was_installed(tmp_path: Path) -> None:
     path = tmp_path / "e"
     steps = ((sys.executable, "-m", "venv", str(path)),)
     launch = msgspec.structs.replace(
-        plan(path), weights=None, environment=Artefact(path=str(path), steps=steps), argv=(f"{path}/bin/python", "-V")
+        plan(path), weights=(), environment=Artefact(path=str(path), steps=steps), argv=(f"{path}/bin/python", "-V")
     )
     packages = provision(launch, progress=lambda _: None, log=tmp_path / "log")
     assert any(package.startswith("pip==") for package in packages)
@@ -220,7 +219,7 @@ def test_the_users_own_interpreter_is_listed(tmp_path: Path) -> None:
     """Without an environment the packages are those of the interpreter that runs the engine, or beside it."""
     (tmp_path / "python").symlink_to(sys.executable)
     for program, known in ((sys.executable, True), (str(tmp_path / "no" / "llama-server"), False)):
-        launch = msgspec.structs.replace(plan(tmp_path), weights=None, argv=(program, "x"))
+        launch = msgspec.structs.replace(plan(tmp_path), weights=(), argv=(program, "x"))
         packages = provision(launch, progress=lambda _: None, log=tmp_path / "log")
         assert any(package.startswith("pytest==") for package in packages) == known
 

@@ -94,7 +94,7 @@ def test_a_plan_is_pure(name: str) -> None:
     assert launch.environment.path.startswith(f"/xinfer/environments/{name}-{launch.variant}-{launch.version}-")
     assert launch.environment.steps[0] == ("python3", "-m", "venv", launch.environment.path)
     assert launch.argv[0] == f"{launch.environment.path}/bin/python"
-    assert (launch.weights, launch.base_url) == (None, None)
+    assert (launch.weights, launch.base_url) == ((), None)
 
 
 @each_adapter

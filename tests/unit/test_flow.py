@@ -102,6 +102,7 @@ class SpecDocument(Closed):
     shape: ShapeDocument
     note: str | None
     size_counts: str
+    derived: bool
 
 
 class GpuDocument(Closed):
@@ -160,10 +161,11 @@ class LaunchDocument(Closed):
     version: str | None
     variant: str
     environment: ArtefactDocument | None
-    weights: ArtefactDocument | None
+    weights: list[ArtefactDocument]
     host: Literal["127.0.0.1"]
     port: int
     base_url: str | None
+    dtype: str | None
     device: Literal["cpu", "gpu"]
     health: str
     model: str
@@ -228,8 +230,8 @@ def test_install_repeats_the_artefacts_in_order(ask: Ask) -> None:
     found = document(ask("plan", "format=json", "hw=cpu").stdout).launch
     assert found is not None
     assert found.environment is not None
-    assert found.weights is not None
-    assert found.install == [*found.environment.steps, *found.weights.steps]
+    assert len(found.weights) == 2
+    assert found.install == [step for made in (found.environment, *found.weights) for step in made.steps]
     lines = ask("plan", "format=shell", "hw=cpu").stdout.splitlines()
     assert len(lines) == len(found.install) + 1
 

@@ -38,6 +38,8 @@ THIRD_PARTY = {
     "msgspec": set(LAYERS),
 }
 """Which modules may know a package of somebody else's."""
+CONVERSIONS = {"gguf_to_folder.py": {"numpy", "gguf"}, "gguf_to_gguf.py": {"gguf"}}
+"""Programs that run in a tool's environment: they may import what that has, and nothing of ours."""
 LAUNCHERS = {"llama_cpp/server.py": {"xllamacpp"}}
 """Scripts that run in an engine's own environment: they may import the engine, and nothing of ours."""
 
@@ -150,6 +152,15 @@ def test_a_launcher_runs_without_us(module: str) -> None:
     source = text(PLUGINS / module)
     assert theirs(source) == LAUNCHERS[module]
     assert ours(source) == set()
+
+
+@pytest.mark.parametrize("program", CONVERSIONS)
+def test_a_conversion_runs_without_us(program: str) -> None:
+    """It is started by a tool's interpreter, where nothing but that tool is installed."""
+    source = text(CORE / "convert" / program)
+    assert theirs(source) == CONVERSIONS[program]
+    assert ours(source) == set()
+    assert {path.name for path in (CORE / "convert").glob("*.py")} == {"__init__.py", *CONVERSIONS}
 
 
 @pytest.mark.parametrize("path", sorted(CORE.glob("testing/*.py")), ids=lambda path: path.stem)

@@ -293,20 +293,19 @@ def test_the_users_flags(settings: dict[str, Any], words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("build", "argv", "pip"),
+    ("build", "argv"),
     [
-        pytest.param("wheel", "/opt/e/bin/python3 -I HERE/server.py", "/opt/e/bin/python3", id="wheel"),
-        pytest.param("native", "/opt/e/bin/llama-server", "/opt/e/bin/python3", id="native"),
+        pytest.param("wheel", "/opt/e/bin/python3 -I HERE/server.py", id="wheel"),
+        pytest.param("native", "/opt/e/bin/llama-server", id="native"),
     ],
 )
-def test_the_users_own_interpreter(build: str, argv: str, pip: str) -> None:
-    """Nothing is installed for the engine, and the weights are fetched with what is there."""
+def test_the_users_own_interpreter(build: str, argv: str) -> None:
+    """Nothing is installed for the engine, and nothing is done with it but to start it."""
     launch = plan(settings={"build": build, "python": "/opt/e/bin/python3"})
     assert launch.environment is None
     assert launch.version is None
     assert shlex.join(launch.argv).replace(HERE, "HERE").startswith(f"{argv} --model ")
-    assert launch.weights
-    assert launch.weights.steps[0][0] == pip
+    assert launch.weights == plan(settings={"build": build}).weights
 
 
 @pytest.mark.parametrize(
@@ -358,8 +357,7 @@ def test_weights_from_a_hub() -> None:
     """A hub's file is fetched by the hub's own client, and the engine's environment stays as it is."""
     launch, usual = plan(spec=QWEN2), plan()
     assert launch.environment == usual.environment
-    assert launch.weights
-    assert launch.weights.steps[-1][1:4] == ("download", QWEN2.id, "qwen2-0_5b-instruct-q4_k_m.gguf")
+    assert launch.weights[-1].steps[-1][1:4] == ("download", QWEN2.id, "qwen2-0_5b-instruct-q4_k_m.gguf")
     assert launch.argv[launch.argv.index("--model") + 1].endswith("/qwen2-0_5b-instruct-q4_k_m.gguf")
 
 

@@ -125,7 +125,7 @@ def test_a_plan_claims_nothing_it_was_not_told() -> None:
     silent = LaunchPlan(engine="e", version=None, variant="v")
     *figures, formula = msgspec.structs.astuple(Memory())
     assert (figures, formula) == ([None] * 6, {})
-    assert (silent.environment, silent.weights, silent.base_url, silent.port) == (None, None, None, 0)
+    assert (silent.environment, silent.weights, silent.base_url, silent.port) == (None, (), None, 0)
     assert (silent.host, silent.health, silent.device, silent.model) == ("127.0.0.1", "/health", "cpu", "")
     assert (silent.argv, silent.env, silent.because, silent.request, silent.notes) == ((), {}, {}, {}, ())
 
@@ -140,9 +140,10 @@ def test_a_plan_is_never_changed() -> None:
 def test_install_is_the_environment_and_then_the_weights() -> None:
     """Every command that must have run once, in order; a part that is not needed adds none."""
     environment = Artefact(path="/e", steps=(("python", "-m", "venv", "/e"), ("/e/bin/python", "-m", "pip")))
-    weights = Artefact(path="/w", steps=(("fetch", "/w"),))
-    assert plan("x", environment=environment, weights=weights).install == (*environment.steps, *weights.steps)
-    assert plan("x", weights=weights).install == weights.steps
+    tool, weights = Artefact(path="/t", steps=(("make", "/t"),)), Artefact(path="/w", steps=(("fetch", "/w"),))
+    made = plan("x", environment=environment, weights=(tool, weights))
+    assert made.install == (*environment.steps, *tool.steps, *weights.steps)
+    assert plan("x", weights=(weights,)).install == weights.steps
     assert plan("x").install == ()
 
 

@@ -17,6 +17,8 @@ from xinfer.spec import Workload
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from xinfer.plan import Argv
+
 FILE = """\
 cuda:
   version: "1.2"
@@ -24,6 +26,11 @@ cuda:
 cpu:
   version: "1.1"
   installs: [["engine=={version}"]]
+rocm:
+  version: "1.0"
+  installs: [[torch==2.1], [--no-deps, engine==1.0]]
+  others:
+    "0.9": [[engine==0.9]]
 """
 
 
@@ -73,9 +80,9 @@ def test_a_variant_is_read_and_filled_in(path: Path) -> None:
 
 def test_a_variant_that_is_not_there(path: Path) -> None:
     """The message lists the variants that are."""
-    message = "engine: no rocm build is known to its plugin; known: cuda, cpu"
+    message = "engine: no xpu build is known to its plugin; known: cuda, cpu, rocm"
     with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
-        requirement.read(path, "engine", "rocm")
+        requirement.read(path, "engine", "xpu")
 
 
 def test_an_environment_of_our_own(path: Path) -> None:
@@ -99,6 +106,27 @@ def test_the_users_version(path: Path) -> None:
     assert made.version == "0.9"
     assert made.environment.steps[-1][-1] == "engine==0.9"
     assert made.environment.path.startswith("/xinfer/environments/engine-cpu-0.9-")
+
+
+@pytest.mark.parametrize(
+    ("version", "commands"),
+    [
+        pytest.param(None, [("torch==2.1",), ("--no-deps", "engine==1.0")], id="the-plugins"),
+        pytest.param("0.9", [("engine==0.9",)], id="another-that-is-known"),
+    ],
+)
+def test_pins_hold_for_their_version_alone(path: Path, version: str | None, commands: list[Argv]) -> None:
+    """Where each package is pinned, a version brings its own list."""
+    made = requirement.provide(path, Settings(name="engine", version=version), job(), "rocm").environment
+    assert made is not None
+    assert [step[5:] for step in made.steps[1:]] == commands
+
+
+def test_a_version_whose_pins_are_not_known(path: Path) -> None:
+    """The pins of one version would give another that nobody has tried; the message lists those that were."""
+    known = "engine is known for rocm in 1.0, 0.9, or bring your own with engine.python="
+    with pytest.raises(ConfigError, match=f"^{re.escape(f'engine.version=0.8: {known}')}$"):
+        requirement.provide(path, Settings(name="engine", version="0.8"), job(), "rocm")
 
 
 @pytest.mark.parametrize("version", [None, "0.9"])
