@@ -13,8 +13,11 @@ nox.options.error_on_missing_interpreters = True
 PYPROJECT = nox.project.load_toml()
 PYTHONS = nox.project.python_versions(PYPROJECT)
 PURE = (
-    *("artefacts", "catalog", "decision", "distribution", "facts", "flow", "grid", "memory", "metrics", "parallel"),
-    *("plan", "predicates", "requirement", "rules", "spelling", "validity"),
+    *("answers", "apikey", "artefacts", "catalog", "contents", "decision", "dialects", "disagreement", "distribution"),
+    *("facts", "flow", "parity"),
+    *("gguf", "grid", "installers", "memory", "metrics", "naming", "network", "news", "packing"),
+    *("packs", "parallel", "plan", "precision", "predicates", "remedies"),
+    *("requirement", "rules", "safetensors", "spelling", "validity"),
 )
 """The modules that compute and touch nothing: every branch of them is tested."""
 CODE = ("xinfer", "plugins", "tests", "benchmarks", "noxfile.py")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 import pytest
+from package_index import Index, settings
 
 from xinfer import cli, engines
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     Ask = Callable[..., subprocess.CompletedProcess[str]]
 
 RESOURCES = Path(__file__).parent / "resources"
+collect_ignore = ["resources"]
+"""The tests in there are those of a plugin, and run where it is installed."""
 PATIENCE_S = 60.0
 """How long a command may take; only a failing test waits that long."""
 MARK = "XINFER_TEST_MARK"
@@ -68,6 +71,28 @@ def visible_engines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str],
     yield see
     monkeypatch.undo()
     forget_plugins()
+
+
+@pytest.fixture
+def index(ask_port: Callable[[int], None]) -> Iterator[Index]:
+    """Return an empty index, which is the only one that pip and uv know."""
+    empty = Index()
+    with empty.served() as port:
+        ask_port(port)
+        yield empty
+
+
+@pytest.fixture
+def ask_port(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[int], None]:
+    """Return how to let pip and uv ask a port of this machine, and nothing else."""
+
+    def use(port: int) -> None:
+        for name in [name for name in os.environ if name.startswith(("PIP_", "UV_"))]:
+            monkeypatch.delenv(name)
+        for name, value in settings(port, tmp_path / "uv").items():
+            monkeypatch.setenv(name, value)
+
+    return use
 
 
 def forget_plugins() -> None:

@@ -19,8 +19,9 @@ SHELL_NAME = "API_KEY"
 """The shell's variable in an example, where the key was typed and so has no variable of its own."""
 _TYPED = re.compile(r"(\+{0,2}api_key=)(.*)", re.DOTALL)
 _ELSEWHERE = re.compile(r"[+~]*(engine\.(?:args|env))\b.*api[-_]?key", re.DOTALL | re.IGNORECASE)
+_MEANT = re.compile(r"api[-_]?key", re.IGNORECASE)
 _NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
-_UNSENDABLE = re.compile(r"""[^!-~]|[,"'`\\]""")
+_UNSENDABLE = re.compile(r"""[^!-~]|[,"'`\\]|\$\{""")
 """What a header cannot carry, or an engine or a shell takes apart."""
 
 
@@ -37,9 +38,9 @@ def take(word: str) -> tuple[str, str | None]:
 
 
 def check(config: Mapping[str, Any]) -> None:
-    """Refuse a key in a file, what cannot be a variable's name, and two answers to one question."""
+    """Refuse a key that was not taken out, what cannot be a variable's name, and two answers to one question."""
     if config.get("api_key") not in (None, HIDDEN):
-        raise ConfigError("api_key: a file is no place for a key; say api_key_env=NAME, or api_key= on the command line")
+        raise ConfigError("api_key: a configuration is no place for a key; say api_key_env=NAME, or type api_key=KEY")
     name = config.get("api_key_env")
     if name is not None and not _NAME.fullmatch(str(name)):
         raise ConfigError("api_key_env: takes the name of an environment variable that holds the key, not the key")
@@ -55,11 +56,13 @@ def variable(config: Mapping[str, Any]) -> str | None:
 
 def find(config: Mapping[str, Any], typed: str | None, environ: Mapping[str, str]) -> str | None:
     """Return the key, or null if none is asked for; ConfigError if it is not where it was said to be."""
-    name = config["api_key_env"]
-    if name is None:
-        if config["api_key"] is not None and typed is None:
+    if config["api_key"] is not None:
+        if typed is None:
             raise _not_kept()
         return typed
+    name = config["api_key_env"]
+    if name is None:
+        return None
     if name not in environ:
         raise ConfigError(f"api_key_env={name}: there is no such environment variable")
     return _usable(environ[name].strip(), f"api_key_env={name}:")
@@ -68,6 +71,11 @@ def find(config: Mapping[str, Any], typed: str | None, environ: Mapping[str, str
 def hidden(text: str, key: str | None) -> str:
     """Return a text without the key, whoever repeated it."""
     return text.replace(key, HIDDEN) if key else text
+
+
+def is_meant(name: str) -> bool:
+    """Say whether a flag or a variable of an engine's own is for a key."""
+    return bool(_MEANT.search(name))
 
 
 def misplaced(where: str) -> ConfigError:
@@ -83,6 +91,6 @@ def _usable(key: str, where: str) -> str:
     if not key:
         raise ConfigError(f"{where} is empty; leave it out for a server that asks for no key")
     if _UNSENDABLE.search(key):
-        allowed = "letters, digits and signs, without spaces, commas, quotes and backslashes"
+        allowed = "letters, digits and signs, without spaces, commas, quotes, backslashes and ${"
         raise ConfigError(f"{where} has characters that a key cannot have; allowed: ASCII {allowed}")
     return key

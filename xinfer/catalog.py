@@ -36,6 +36,8 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     sliding_window: int | None = None
     experts: int | None = None
     experts_per_token: int | None = None
+    end_tokens: tuple[int, ...] = ()
+    """Ids of the tokens that end an output; none where they are not known."""
     source: str | None = None
 
     @property
@@ -61,9 +63,17 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
     revision: str | None = None
     file: str | None = None
     bytes: int | None = None
-    """Size of the weights file where it is known exactly."""
+    """Size of the weights files where it is known exactly."""
     derived: bool = False
     """Published by nobody, made here from ``file``."""
+    parts: tuple[str, ...] = ()
+    """The files that ``file`` continues in, where a GGUF is split."""
+    fingerprint: str | None = None
+    """Tells a model on this machine from others at its path; null where ``revision`` does."""
+    remote_code: bool = False
+    """Its network or tokenizer is Python that comes with it; the user has allowed an engine to execute that."""
+    pickled: bool = False
+    """Its weights are pickles, which execute whatever is in them; the user has allowed an engine to load them."""
     listed: tuple[str, ...] = ()
     context_length: int | None = None
     abilities: tuple[str, ...] = ()
@@ -169,11 +179,18 @@ def select(
         if typed is None:
             continue
         asked[field] = str(typed)
-        narrowed = _matching(found, field, str(typed))
+        narrowed = matching(found, field, str(typed))
         if not narrowed:
             raise ConfigError(_refusal(family, day, found, asked))
         found = narrowed
     return found
+
+
+def matching(specs: Iterable[Spec], field: str, typed: str) -> tuple[Spec, ...]:
+    """Return the specs of which a field is what was typed; one that is not known is nothing that can be typed."""
+    specs = tuple(specs)
+    meant = spelling.matching(field, typed, {getattr(spec, field) for spec in specs} - {None})
+    return tuple(spec for spec in specs if getattr(spec, field) in meant)
 
 
 def rows(families: Iterable[Family], day: str | None) -> list[Spec]:
@@ -188,15 +205,22 @@ def rows(families: Iterable[Family], day: str | None) -> list[Spec]:
 def load(directory: Path) -> dict[str, Family]:
     """Read every family's file, by name; each file is named after its family.
 
-    Raises ConfigError, naming the file, for what is no YAML or no family.
+    A file with the key ``source`` is no family: it says where models are that no catalogue lists. Raises
+    ConfigError, naming the file, for what is no YAML or no family.
     """
-    families = {path.stem: _read(path) for path in sorted(directory.glob("*.yaml"))}
+    found = {path.stem: _read(path) for path in sorted(directory.glob("*.yaml"))}
+    families = {name: family for name, family in found.items() if family is not None}
     for name, family in families.items():
         if family.family != name:
             where = f"{directory.name}/{name}.yaml"
             message = f"{where}: family must be the file's name, {name!r}, not {family.family!r}"
             raise ConfigError(message)
     return families
+
+
+def is_open(mapping: Any) -> bool:
+    """Tell whether a model's file names no family, but a source of models that no catalogue lists."""
+    return isinstance(mapping, dict) and "source" in mapping
 
 
 def parse(mapping: Mapping[str, Any], where: str) -> Family:
@@ -214,7 +238,7 @@ def parse(mapping: Mapping[str, Any], where: str) -> Family:
         raise ConfigError(_complaint(str(error), where)) from error
 
 
-def _read(path: Path) -> Family:
+def _read(path: Path) -> Family | None:
     import yaml  # noqa: PLC0415 -- a plan has its one family from Hydra and needs no YAML
 
     where = f"{path.parent.name}/{path.name}"
@@ -224,13 +248,7 @@ def _read(path: Path) -> Family:
     except yaml.YAMLError as error:
         message = f"{where}: not valid YAML: {' '.join(str(error).split())}"
         raise ConfigError(message) from error
-    return parse(mapping, where)
-
-
-def _matching(specs: Iterable[Spec], field: str, typed: str) -> tuple[Spec, ...]:
-    specs = tuple(specs)
-    meant = spelling.matching(field, typed, {getattr(spec, field) for spec in specs})
-    return tuple(spec for spec in specs if getattr(spec, field) in meant)
+    return None if is_open(mapping) else parse(mapping, where)
 
 
 def _refusal(family: Family, day: str | None, found: tuple[Spec, ...], asked: Mapping[str, str]) -> str:
@@ -242,7 +260,7 @@ def _refusal(family: Family, day: str | None, found: tuple[Spec, ...], asked: Ma
     message = f"{subject} has no {field} {asked[field]!r}; published{on}: {', '.join(published)}"
     elsewhere = family.specs()
     for name, typed in asked.items():
-        elsewhere = _matching(elsewhere, name, typed)
+        elsewhere = matching(elsewhere, name, typed)
     if elsewhere:
         days = sorted({listed for spec in elsewhere for listed in spec.listed})
         return f"{message}; {getattr(elsewhere[0], field)!r} is listed on {', '.join(days)}"

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import time
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from xinfer import __version__, environment, flow, hardware, load, metrics, record, report, validity
+from xinfer import __version__, apikey, environment, flow, judgement, load, metrics, record, report, validity
 from xinfer.client import Target
-from xinfer.errors import ConfigError, EngineError, Missing, Refused, XinferError
+from xinfer.errors import ConfigError, EngineError, XinferError
+from xinfer.judgement import detect
 from xinfer.record import Failure, Record
 from xinfer.resources import Usage, usage
 from xinfer.runner import running
@@ -22,18 +22,19 @@ if TYPE_CHECKING:
 
     from xinfer.compose import Composer
     from xinfer.facts import Hardware
-    from xinfer.flow import Ask, Planned
+    from xinfer.flow import Planned
     from xinfer.plan import LaunchPlan
-
-detect = cache(hardware.detect)
-"""This machine, read once: a sweep asks for it in every cell."""
 
 
 class Attempt:
     """A cell being tried; whatever is known of it so far goes into its record."""
 
-    def __init__(self, overrides: Sequence[str], composer: Composer, progress: Callable[[str], None]) -> None:
+    def __init__(
+        self, overrides: Sequence[str], composer: Composer, progress: Callable[[str], None], api_key: str | None = None
+    ) -> None:
         self.overrides = tuple(overrides)
+        self._typed_key = api_key
+        self._api_key: str | None = None
         self.composer = composer
         self.progress = progress
         self.planned: Planned | None = None
@@ -69,35 +70,15 @@ class Attempt:
     def judge(self) -> Planned:
         """Compose, decide and plan; raise Refused when the rules or this machine say no."""
         self.config = self.composer.compose(self.overrides)
-        asked = flow.ask(self.config, self.composer, detect=detect)
-        self.planned = planned = flow.plan(asked, self.composer)
-        if planned.launch is None:
-            raise Refused(planned.decision.because[0], details=planned.decision.because[1:])
-        if planned.decision.engine == "external":
-            return planned
-        lacks = hardware.missing(asked.hardware, detect())
-        if lacks:
-            raise Missing(f"this machine lacks what hw={asked.hardware.profile} declares: {'; '.join(lacks)}")
-        here = msgspec.structs.replace(asked, hardware=hardware.completed(asked.hardware, detect()))
-        self.planned = planned = self._for_here(here)
-        return planned
-
-    def _for_here(self, asked: Ask) -> Planned:
-        """Plan again with what this machine adds to the profile, and with a port that is free."""
-        planned = flow.plan(asked, self.composer, port=asked.config["port"] or flow.free_port())
-        if planned.launch is None:
-            raise Refused(planned.decision.because[0], details=planned.decision.because[1:])
-        if planned.launch.memory.fits is False:
-            need = planned.launch.memory
-            parts = sum(part for part in (need.weights_gib, need.kv_gib, need.overhead_gib) if part is not None)
-            self.progress(f"warning: needs at least {parts:.1f} GiB; {need.available_gib:.1f} GiB are available")
-        return planned
+        self.planned = judgement.first(self.config, self.composer)
+        self._api_key = apikey.find(self.config, self._typed_key, os.environ)
+        port = self.config["port"] or flow.free_port()
+        self.planned = judgement.here(self.planned, self.composer, self.progress, port=port)
+        return self.planned
 
     def measure(self, planned: Planned) -> None:
         """Make the environment, start the server, load it, and keep what was seen."""
-        launch, asked = planned.launch, planned.ask
-        if launch is None:
-            raise Refused(planned.decision.because[0])
+        launch, asked = judgement.launched(planned), planned.ask
         busy = _load_average(detect())
         if planned.decision.engine == "external":
             self._load(planned, self._external(asked.engine, launch), Measured(busy))
@@ -107,16 +88,17 @@ class Attempt:
         self._fields["packages"] = tuple(environment.provision(launch, progress=self.progress, log=provision_log))
         self.progress(f"starting {launch.engine} on {launch.url}")
         timeout = float(asked.config["start_timeout_s"])
-        with running(launch, log=self.directory / "engine.log", start_timeout_s=timeout) as server:
+        log = self.directory / "engine.log"
+        with running(launch, log=log, start_timeout_s=timeout, api_key=self._api_key) as server:
             startup = server.startup
             self.progress(f"ready after {startup.ready_s:.1f} s; measuring workload {asked.workload.name}")
             before = usage(server.pids())
-            target = Target(url=launch.url, model=launch.model, request=launch.request)
+            target = Target(url=launch.url, model=launch.model, request=launch.request, api_key=self._api_key)
             self._load(planned, target, Measured(busy, startup.ready_s, startup.first_request_s, before, server.pids))
 
     def _external(self, settings: Mapping[str, Any], launch: LaunchPlan) -> Target:
         variable = settings["api_key_env"]
-        key = os.environ.get(variable) if variable else None
+        key = os.environ.get(variable) if variable else self._api_key
         if variable and key is None:
             raise ConfigError(f"engine.api_key_env={variable}: there is no such environment variable")
         return Target(url=launch.url, model=launch.model, request=launch.request, api_key=key)
@@ -159,24 +141,16 @@ class Attempt:
         if error is not None:
             status = "failed" if isinstance(error, EngineError) else "refused"
             failure = Failure(
-                stage=error.stage, message=str(error), exit_code=error.exit_code, details=tuple(error.details)
-            )
+                stage=error.stage, message=apikey.hidden(str(error), self._api_key), exit_code=error.exit_code,
+                details=tuple(apikey.hidden(line, self._api_key) for line in error.details),
+            )  # fmt: skip
         made = Record(
             cell=self.cell, run=self.run, status=status, overrides=self.overrides, failure=failure,
             started=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._started)),
-            seconds=flow.seconds_since(self._clock), config=self._config(), xinfer=__version__,
+            seconds=flow.seconds_since(self._clock), config=record.shortened(self.config), xinfer=__version__,
             **self._judged(), **self._fields,
         )  # fmt: skip
         return record.write(self.directory, made)
-
-    def _config(self) -> dict[str, Any]:
-        """Return the composed configuration without the catalogue and the rules, which have names."""
-        kept = dict(self.config)
-        if "rules" in kept:
-            kept["rules"] = kept["rules"].get("name")
-        if "model" in kept:
-            kept["model"] = {k: v for k, v in kept["model"].items() if k not in ("specs", "shapes")}
-        return kept
 
     def _judged(self) -> dict[str, Any]:
         if self.planned is None:
@@ -196,14 +170,19 @@ class Measured(NamedTuple):
 
 
 def attempt(
-    overrides: Sequence[str], composer: Composer, progress: Callable[[str], None], *, sweeping: bool
+    overrides: Sequence[str],
+    composer: Composer,
+    progress: Callable[[str], None],
+    *,
+    sweeping: bool,
+    api_key: str | None = None,
 ) -> tuple[Record, Planned | None]:
     """Try one cell and return its record.
 
     A ConfigError passes through, because nothing was tried that a record is owed for; in a sweep it is
     a refused cell like others.
     """
-    trial = Attempt(overrides, composer, progress)
+    trial = Attempt(overrides, composer, progress, api_key)
     error: XinferError | None = None
     try:
         planned = trial.judge()

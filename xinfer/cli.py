@@ -28,11 +28,16 @@ usage: python -m xinfer [VERB] [FLAGS] [KEY=VALUE …]
 verbs
   run        decide, install, start, measure, record (the default)
   serve      decide, install, start, and stay until Ctrl-C: one OpenAI endpoint on this machine
+  parity     whether the engines answer alike: the same prompts to each, every two compared       format=text|json
+  provision  make the environment and the weights of the plan      format=text|json
   plan       the decision and the launch plan; touches nothing     format=text|json|shell
   grid       every published artefact x engine for a machine       format=csv|json
   hardware   what this machine is, or what hw= declares            format=text|json
   models     the families of the catalogue                         format=text|json
   engines    the engines, their plugins and what they pin          format=text|json
+  environments  what is kept below home=: size, last use, whether complete, whether in use    format=text|json
+                unused_days=30: only what nobody has used for so long
+                remove=NAME,…: remove what would be listed; a NAME may be a pattern, as in remove='vllm-*'
 
 flags
   -m, --multirun     sweep: every comma-separated value of every key is a cell, as in -m hw=cuda,cpu
@@ -42,12 +47,15 @@ flags
 
 keys (each group is a folder of YAML files)
   model=qwen2-instruct     model.size=7 model.format=gptq model.quantization=Int4 model.hub=huggingface
+  model=local              model.path=FILE.gguf, or model.path=FOLDER with a config.json: any model on this machine
+  model=hf                 model.id=OWNER/NAME model.revision=main: any model of the Hugging Face hub or its cache
   hw=auto|cpu|cuda|…       hw.gpus=4 hw.os=linux hw.memory_gib=64 hw.gpu.memory_gib=24
   engine=auto|vllm|…       engine.version=… engine.build=native engine.args.FLAG=VALUE; engine=external engine.url=…
   workload=smoke|chat|…    workload.concurrency=4 workload.requests=40
   rules=xinference-2024-08 rules.engines.vllm.linux.eq=linux; ~rules.engines.vllm.family switches a rule off
   api_key_env=NAME         the server asks for the key in $NAME (api_key=KEY does too, but ps shows it to everyone)
-  context_length= port= catalog= runs= home= prefer.formats=
+  parity.engines=[vllm,llama_cpp]  parity.tokens=24: who is compared, and on how many tokens of each answer
+  context_length= port= catalog= runs= home= installer=pip|uv prefer.formats=
 """
 
 

@@ -137,20 +137,21 @@ class Composer:
             paths = list(_paths(plain))
             inside = [path for path in paths if path.endswith(f".{key}")]
             return f"there is no key {key!r}" + (f"; did you mean {inside[0]!r}?" if inside else nearest(key, paths))
-        owners = [name for name in self.options("engine") if parent == "engine" and leaf in self._file_of(name)]
+        others = {"engine": self.options("engine"), "model": _OPEN}.get(parent, ())
+        owners = [name for name in others if leaf in read(self.file(parent, name))]
         if owners:
-            return f"engine={node.get('name')} has no key {leaf!r}; engine={'|'.join(owners)} has"
+            chosen = f"{parent}={node.get('name', node.get('family'))}"
+            return f"{chosen} has no key {leaf!r}; {parent}={'|'.join(owners)} has"
         listed = f"; it has {', '.join(map(str, node))}"
         return f"{parent} has no key {leaf!r}{nearest(leaf, node) or listed}"
-
-    def _file_of(self, engine: str) -> dict[str, Any]:
-        return read(self.file("engine", engine))
 
     def _chosen(self, typed: Sequence[Override]) -> dict[str, Any]:
         """Compose with nothing but the chosen files: what there is to be overridden."""
         return self.compose([override.text for override in typed if override.key in LABELS and override.sign != "~"])
 
 
+_OPEN = ("hf", "local")
+"""The files of models that no catalogue lists, which have keys that no family has."""
 _UNKNOWN_KEY = re.compile(
     r"Could not override '([^']+)'|Could not delete from config\. '([^']+)'|Key '([^']+)' is not in struct"
 )

@@ -1,11 +1,13 @@
 """Which engine serves which artefact, and why not the others.
 
 Every candidate artefact is judged for every engine; the pack's order chooses among the engines whose
-conditions hold, and ``prefer`` among the artefacts that the user's choice leaves open.
+conditions hold, and ``prefer`` among the artefacts that the user's choice leaves open. An artefact that
+is made here is taken only where none that is published is judged as well.
 """
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -61,7 +63,7 @@ def decide(
         message = f"rule pack {pack.name} has no rules for engine {engine!r}{nearest(engine, pack.engines)}"
         raise ConfigError(message)
     ordered = _ordered(candidates, hardware, prefer, tokens)
-    order = [engine] if engine else [*pack.preference, *(e for e in pack.engines if e not in pack.preference)]
+    order = (engine,) if engine else pack.order(hardware)
     chosen = _choose(pack, order, ordered, hardware, broken)
     spec = chosen[1] if chosen else ordered[0]
     verdicts = tuple(judge_all(pack, spec, hardware, broken))
@@ -69,7 +71,8 @@ def decide(
         because = _refusal(pack, spec, verdicts, engine)
         return Decision(engine=None, spec=spec, rules=pack.name, because=because, verdicts=verdicts)
     held = "all its conditions hold" if chosen[2] == "yes" else "none of its conditions fails, some are unknown"
-    asked = "was asked for" if engine else f"is the first in the order of {pack.name} that may serve it"
+    place = f" for {hardware.device}" if hardware.device in pack.preferences else ""
+    asked = "was asked for" if engine else f"is the first in the order of {pack.name}{place} that may serve it"
     fits = memory.estimate(spec, hardware, tokens=tokens, device=memory.device_of(hardware)).fits
     because = (f"{chosen[0]} {asked}; {held}", *_choices(chosen[0], spec, ordered, hardware, prefer, fits=fits))
     return Decision(engine=chosen[0], spec=spec, rules=pack.name, because=because, verdicts=verdicts)
@@ -118,10 +121,10 @@ def _choose(
     """Return the first engine and artefact with a yes; failing that, with nothing but unknowns."""
     gathered = [(spec, rules.gather(spec, hardware)) for spec in ordered if spec.format is not None]
     usable = [name for name in order if name not in broken]
-    for wanted in ("yes", "unknown"):
+    for wanted, derived in itertools.product(("yes", "unknown"), (False, True)):
         for name in usable:
             for spec, facts in gathered:
-                if pack.judge(name, facts).verdict == wanted:
+                if spec.derived is derived and pack.judge(name, facts).verdict == wanted:
                     return name, spec, wanted
     return None
 
@@ -155,6 +158,10 @@ def _choices(
     """Say why this artefact, for each part that the user left open."""
     has = memory.available(hardware, memory.device_of(hardware))
     may = f"{engine} may serve" if has is None or fits is False else f"{engine} may serve and that may fit"
+    if any(each.derived is not spec.derived for each in ordered):
+        may += " and that is made here" if spec.derived else " and that is published"
+    if spec.derived:
+        yield "this artefact is made here: none that is published is judged as well"
     size = "nearest to prefer.size_b; memory is not known"
     if has is not None:
         size = f"the smallest in this format; known to exceed {has:g} GiB"

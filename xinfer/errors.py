@@ -8,6 +8,7 @@ XinferError
     ├── ProvisionError     its environment or the model's files could not be made
     ├── StartError         it died, hung, or found its port taken before it was ready
     ├── RequestError       it was ready, and then did not answer as a server should
+    ├── Disparity          engines answered differently, or not at all, when they were compared
     └── Defect             xinfer itself broke while it tried a cell
 
 A message is one line: what is wrong, where, and what would be allowed.
@@ -77,6 +78,12 @@ class RequestError(EngineError):
     """A ready server refused or broke a request that it must answer."""
 
     stage = "load"
+
+
+class Disparity(EngineError):  # noqa: N818 -- a finding, as a refusal is
+    """Engines that were to give the same answers did not; the details say where."""
+
+    stage = "parity"
 
 
 class Defect(EngineError):  # noqa: N818 -- it is xinfer's own, and no error of the user

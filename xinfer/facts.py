@@ -12,6 +12,9 @@ import msgspec
 
 Os = Literal["linux", "darwin", "windows"]
 Vendor = Literal["nvidia", "amd", "intel", "apple"]
+Device = Literal["cuda", "rocm", "xpu", "apple", "cpu"]
+
+_DEVICES: dict[Vendor, Device] = {"nvidia": "cuda", "amd": "rocm", "intel": "xpu", "apple": "apple"}
 
 
 class Gpu(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -55,6 +58,13 @@ class Hardware(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             return None
         return self.gpus if self.gpu.vendor == vendor else 0
 
+    @property
+    def device(self) -> Device | None:
+        """What models run on where nothing else is asked for; null when that is not known."""
+        if self.gpus == 0:
+            return "cpu"
+        return None if self.gpus is None or self.gpu.vendor is None else _DEVICES[self.gpu.vendor]
+
 
 class Fact(msgspec.Struct, frozen=True):
     """One name of the vocabulary: what kind of value it has, and how a user changes it."""
@@ -82,10 +92,11 @@ FACTS: dict[str, Fact] = {
     "hw.memory_gib": Fact("number", "main memory in GiB", "hw.memory_gib"),
     "hw.isa": Fact("list", "CPU instruction set extensions", "hw.isa"),
     "hw.apple_silicon": Fact("flag", "whether the machine is an Apple silicon Mac", "hw.apple_silicon"),
+    "hw.device": Fact("text", "what models run on: cuda, rocm, xpu, apple or cpu", "hw"),
     "hw.cuda_devices": Fact("number", "NVIDIA GPUs", "hw.gpus"),
     "hw.rocm_devices": Fact("number", "AMD GPUs", "hw.gpus"),
     "hw.gpu_memory_gib": Fact("number", "memory of each GPU in GiB", "hw.gpu.memory_gib"),
-    "hw.compute_capability": Fact("version", "NVIDIA's compute capability", "hw.gpu.compute_capability"),
+    "hw.compute_capability": Fact("number", "NVIDIA's compute capability", "hw.gpu.compute_capability"),
     "engine.version": Fact("version", "the version that would be installed", "engine.version"),
 }
 """Every fact a rule may ask about. Adding one means filling it in ``rules.gather``."""

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from xinfer import catalog, decision, engines, hardware, keys, memory, rules
+from xinfer import apikey, catalog, decision, disagreement, engines, hardware, keys, memory, packs, supplement
 from xinfer.catalog import Family, Spec
 from xinfer.compose import Composer
 from xinfer.decision import Decision, Prefer
+from xinfer.disagreement import Disagreement
+from xinfer.document import read
 from xinfer.engines import Engine, Job, typed
 from xinfer.errors import ConfigError, EngineError, XinferError
 from xinfer.facts import Hardware
@@ -61,15 +63,18 @@ class Planned(msgspec.Struct, frozen=True, kw_only=True):
     launch: LaunchPlan | None
     settings: dict[str, Any]
     """The engine's settings: the same whether the engine was named or chosen."""
+    today: tuple[Disagreement, ...] | None = None
+    """Where the pack of today's engines judges otherwise; null where nothing was compared with it."""
 
     def document(self) -> dict[str, Any]:
         """Return the versioned JSON document that ``xinfer plan format=json`` prints."""
         launch = None
         if self.launch is not None:
             launch = {"install": self.launch.install, **msgspec.structs.asdict(self.launch)}
+        today = None if self.today is None else {"rules": disagreement.TODAY, "disagreements": self.today}
         return {
             "schema": 1, "model": self.decision.spec, "hardware": self.ask.hardware,
-            "decision": self.decision, "launch": launch,
+            "decision": self.decision, "today": today, "launch": launch,
         }  # fmt: skip
 
 
@@ -77,27 +82,37 @@ def ask(config: dict[str, Any], composer: Composer, *, detect: Callable[[], Hard
     """Check a composed configuration and give its parts their types; ConfigError names the key."""
     keys.check(config)
     chosen = config["model"]
-    family = catalog.parse(chosen, f"model/{chosen.get('family')}.yaml")
     pack = rule_pack(config, composer)
     day = day_of(config, pack)
-    candidates = catalog.select(
-        family, day=day, size=_text(chosen.get("size")), format=_text(chosen.get("format")),
-        quantization=_text(chosen.get("quantization")), hub=_text(chosen.get("hub")),
-    )  # fmt: skip
+    family, candidates = _candidates(chosen, day)
     return Ask(
-        config=config, family=family, day=day, candidates=tuple(candidates),
+        config=config, family=family, day=day, candidates=candidates,
         hardware=hardware.declared(config["hw"], detect), engine=dict(config["engine"]),
         workload=keys.workload(config["workload"]), pack=pack, prefer=typed(config["prefer"], Prefer, "prefer"),
     )  # fmt: skip
 
 
+def _candidates(chosen: Mapping[str, Any], day: str) -> tuple[Family, tuple[Spec, ...]]:
+    """Return what was published of a family on a day and chosen; or what a source of other models has."""
+    if catalog.is_open(chosen):
+        from xinfer import source  # noqa: PLC0415 -- only a model that no catalogue lists needs its readers
+
+        found = source.specs(chosen)
+        return Family(family=found[0].family, rows=()), found
+    family = catalog.parse(chosen, f"model/{chosen.get('family')}.yaml")
+    return family, catalog.select(
+        family, day=day, size=_text(chosen.get("size")), format=_text(chosen.get("format")),
+        quantization=_text(chosen.get("quantization")), hub=_text(chosen.get("hub")),
+    )  # fmt: skip
+
+
 def rule_pack(config: Mapping[str, Any], composer: Composer) -> Pack:
-    """Load the chosen rule pack; ConfigError names its file and the rule."""
+    """Load the chosen rule pack, with what plugins add to it; ConfigError names its file and the rule."""
     file = str(composer.file("rules", config["rules"]["name"]))
-    pack = rules.load(config["rules"], file)
+    pack = packs.load(config["rules"], file)
     if not pack.engines:
         raise ConfigError(f"{file}: has no engines")
-    return pack
+    return supplement.completed(pack, composer)
 
 
 def day_of(config: Mapping[str, Any], pack: Pack) -> str:
@@ -118,8 +133,9 @@ def plan(asked: Ask, composer: Composer, *, port: int | None = None, python: str
         asked.pack, asked.candidates, asked.hardware, asked.prefer,
         engine=None if name == "auto" else name, broken=broken, tokens=tokens,
     )  # fmt: skip
+    today = _today(asked, made, composer, broken)
     if made.engine is None:
-        return Planned(ask=asked, decision=made, launch=None, settings=asked.engine)
+        return Planned(ask=asked, decision=made, launch=None, settings=asked.engine, today=today)
     engine = usable[made.engine]
     settings = _settings(asked, composer, made.engine)
     job = Job(
@@ -128,8 +144,8 @@ def plan(asked: Ask, composer: Composer, *, port: int | None = None, python: str
         python=python or interpreter(), port=port or asked.config["port"] or engine.port,
         dtype=asked.config["dtype"], installer=asked.config["installer"],
     )  # fmt: skip
-    launch = _completed(_launch(engine, job), job, asked)
-    return Planned(ask=asked, decision=made, launch=launch, settings=settings)
+    launch = _completed(_launch(engine, job), job, asked, _key_variables(engine, asked, usable))
+    return Planned(ask=asked, decision=made, launch=launch, settings=settings, today=today)
 
 
 def home(config: Mapping[str, Any]) -> Path:
@@ -151,6 +167,17 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def _today(
+    asked: Ask, made: Decision, composer: Composer, broken: Mapping[str, str]
+) -> tuple[Disagreement, ...] | None:
+    """Judge the same artefact by the pack of today's engines, unless the plan is made by that one."""
+    if asked.pack.name == disagreement.TODAY:
+        return None
+    path = composer.file("rules", disagreement.TODAY)
+    verdicts = decision.judge_all(packs.load(read(path), str(path)), made.spec, asked.hardware, broken)
+    return disagreement.between(made.verdicts, verdicts)
+
+
 def _launch(engine: Engine, job: Job) -> LaunchPlan:
     """Ask an adapter for its plan; whatever else than a refusal it raises is the plugin's fault, and says so."""
     try:
@@ -162,8 +189,17 @@ def _launch(engine: Engine, job: Job) -> LaunchPlan:
         raise EngineError(message) from error
 
 
-def _completed(launch: LaunchPlan, job: Job, asked: Ask) -> LaunchPlan:
-    """Add what the adapter does not know: the memory lines, and what the pack says of such a build."""
+def _key_variables(engine: Engine, asked: Ask, usable: Mapping[str, Engine]) -> dict[str, str]:
+    """Return how the engine gets an API key; ConfigError if one is asked for and it checks none."""
+    found = engines.key_variables(engine)
+    if apikey.variable(asked.config) and not found:
+        able = ", ".join(name for name, other in usable.items() if engines.key_variables(other))
+        raise ConfigError(f"{engine.name} checks no API key, so everybody here could use it; these check one: {able}")
+    return found
+
+
+def _completed(launch: LaunchPlan, job: Job, asked: Ask, key_variables: dict[str, str]) -> LaunchPlan:
+    """Add what the adapter does not know: the memory lines, the key's way, what the pack says of such a build."""
     estimated = memory.estimate(
         job.spec, job.hardware, tokens=job.context_length * job.workload.concurrency, device=launch.device,
         dtype=launch.dtype,
@@ -172,7 +208,10 @@ def _completed(launch: LaunchPlan, job: Job, asked: Ask) -> LaunchPlan:
     )  # fmt: skip
     flag = asked.pack.build_flags.get(launch.engine, {}).get(launch.variant)
     notes = (*launch.notes, *([flag.note] if flag else []))
-    return msgspec.structs.replace(launch, memory=estimated, notes=notes)
+    if apikey.variable(asked.config):
+        ways = " ".join(f"{name}={value}" for name, value in key_variables.items())
+        notes = (*notes, f"the key is no part of this plan; the server asks for it if it is started with {ways}")
+    return msgspec.structs.replace(launch, memory=estimated, notes=notes, key_variables=key_variables)
 
 
 def _external(asked: Ask) -> Planned:
@@ -209,8 +248,6 @@ def _settings(asked: Ask, composer: Composer, engine: str) -> dict[str, Any]:
     """Return the chosen engine's settings; those of ``engine=auto`` are laid over the plugin's own."""
     if asked.engine["name"] == engine:
         return asked.engine
-    from xinfer.compose import read  # noqa: PLC0415 -- only an automatic choice needs the file
-
     defaults = read(composer.file("engine", engine))
     given = {key: value for key, value in asked.engine.items() if value not in (None, {})}
     return {**defaults, **given, "name": engine}

@@ -1,9 +1,12 @@
 """Stand between xinfer and an engine, and end the engine's whole process tree however xinfer ends.
 
+What the tree would leave is removed too: its temporary files, which get a directory of their own, and the files in
+shared memory that it made.
+
 Runs as a script (``python -I -S guard.py LINK GRACE ARGV…``) and so imports nothing of xinfer. LINK is one
 end of a socket pair; when the other end is shut down or its owner is gone, the tree is ended. Each report on
-LINK is one line: ``started PID`` or ``failed REASON``; later ``ended STATUS`` (minus a signal's number) and
-``left PID…``.
+LINK is one line: ``temporary DIRECTORY`` and ``started PID``, or ``failed REASON``; later ``ended STATUS`` (minus a
+signal's number) and ``left PID…``.
 """
 
 from __future__ import annotations
@@ -11,13 +14,18 @@ from __future__ import annotations
 import ctypes
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 TICK_MS = 1000
 """How often to check that the parent is still the parent: a fork of it may hold the link open."""
@@ -28,6 +36,9 @@ STOPS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 IS_LINUX = sys.platform == "linux"
+SHARED = "/dev/shm/"  # noqa: S108 -- where Linux shows shared memory, not where anything is written
+File = tuple[str, int]
+"""A path and the number of its inode: another file of the same name is another."""
 
 
 class Process(NamedTuple):
@@ -91,6 +102,73 @@ def _table_from_ps() -> Table:
     return table
 
 
+def shared_files() -> set[File]:
+    """Return this user's files in shared memory (Linux)."""
+    found: set[File] = set()
+    with suppress(OSError), os.scandir(SHARED) as entries:
+        for entry in entries:
+            with suppress(OSError):  # it was removed meanwhile
+                stat = entry.stat(follow_symlinks=False)
+                found |= {(entry.path, stat.st_ino)} if stat.st_uid == os.getuid() else set()
+    return found
+
+
+def parse_maps(text: str) -> set[int]:
+    """Read the inodes of the shared-memory files in Linux's ``/proc/PID/maps``.
+
+    Their paths say little: a semaphore is made under another name, by which it is listed there as deleted.
+    """
+    rows = (line.split(maxsplit=5) for line in text.splitlines() if SHARED in line)
+    return {int(row[4]) for row in rows if row[5].startswith(SHARED)}
+
+
+def mapped(pids: Iterable[int]) -> set[int]:
+    """Return the inodes of the shared-memory files that processes have in their memory."""
+    found: set[int] = set()
+    for pid in pids:
+        with suppress(OSError):  # it has ended, or is somebody else's
+            found |= parse_maps(Path(f"/proc/{pid}/maps").read_text(errors="replace"))
+    return found
+
+
+class Traces:
+    """What an engine leaves besides processes: temporary files, and semaphores and buffers in shared memory.
+
+    Python removes the latter at the end of a process, and so not where a server kills its own children (SGLang does).
+    Of what lies in shared memory, only a file goes that is younger than the engine, was in the memory of one of its
+    processes, and is in no living process's.
+    """
+
+    def __init__(self) -> None:
+        """Give the engine a temporary directory, and note what lies in shared memory already."""
+        self.directory = tempfile.mkdtemp(prefix="xinfer-")
+        os.environ["TMPDIR"] = self.directory
+        self._old = self._seen = shared_files()
+        self._own: set[File] = set()
+
+    def look(self, pids: Callable[[], Iterable[int]], *, again: bool = False) -> None:
+        """Note which files are the engine's: where there are new ones, or ``again`` among all younger ones."""
+        there = shared_files()
+        if again or not there <= self._seen:
+            inodes = mapped(pids())
+            self._own |= {file for file in there - self._old if file[1] in inodes}
+        self._seen = there
+
+    def __enter__(self) -> Self:
+        """Return itself; the body is the engine's life."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Remove everything, now that the engine's processes are gone."""
+        shutil.rmtree(self.directory, ignore_errors=True)
+        left = self._own & shared_files()
+        held = mapped(processes()) if left else set()
+        for path, inode in left:
+            if inode not in held:
+                with suppress(OSError):
+                    Path(path).unlink()
+
+
 def adopt_orphans() -> None:
     """Become the parent of every descendant that loses its own (Linux), so that daemons cannot slip away."""
     if IS_LINUX:
@@ -137,17 +215,22 @@ class Guard:
         self._is_running = False
 
     def run(self, argv: list[str]) -> int:
-        """Start the engine, watch it, end its tree; return this process's own exit code."""
+        """Start the engine, watch it, end its tree, clear up after it; return this process's own exit code."""
         adopt_orphans()
         try:
-            engine = start(argv)
+            with Traces() as traces:
+                engine = start(argv)
+                self._root, self._is_running = engine.pid, True
+                self._report("temporary", traces.directory)
+                self._report("started", engine.pid)
+                self._watch(traces)
+                traces.look(self._members, again=True)
+                left = self._end()
         except (OSError, subprocess.SubprocessError) as error:
+            if self._root:
+                raise
             self._report("failed", getattr(error, "strerror", None) or error)
             return 1
-        self._root, self._is_running = engine.pid, True
-        self._report("started", engine.pid)
-        self._watch()
-        left = self._end()
         engine.returncode = 0  # reaped below, by waitpid, together with the adopted
         if left:
             self._report("left", *sorted(left))
@@ -157,7 +240,7 @@ class Guard:
         with suppress(OSError):  # nobody is listening any more
             os.write(self._link, (" ".join(map(str, words)) + "\n").encode())
 
-    def _watch(self) -> None:
+    def _watch(self, traces: Traces) -> None:
         """Return when the engine has ended, when xinfer asks to stop or is gone, or on a signal."""
         poller = select.poll()
         poller.register(self._link, select.POLLIN)
@@ -168,6 +251,7 @@ class Guard:
             if self._link in ready or self._is_told_to_stop():
                 return
             self._reap()
+            traces.look(self._members)
 
     def _end(self) -> set[int]:
         """Ask with SIGTERM, wait, then SIGKILL until nothing is left; a further signal ends the patience."""

@@ -80,6 +80,7 @@ _ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "api_key_env": (lambda _: True, ""),
     "home": (lambda v: v is None or _is_path(v), "a directory; say null or a path"),
     "prefer": (lambda _: True, ""),
+    "parity": (lambda v: isinstance(v, dict), "a mapping"),
 }
 """What a value must be, and how to say that; what is true for everything is checked where it is used."""
 

@@ -21,7 +21,7 @@ LABELS = {
 
 _FORM = re.compile(r"(?P<sign>\+{1,2}|~)?(?P<key>[^=]*)(?:=(?P<value>.*))?", re.DOTALL)
 _TEXTS = re.compile(
-    rf"{'|'.join(LABELS)}|model\.(?:size|quantization|format|hub|revision|id|file)"
+    rf"{'|'.join(LABELS)}|model\.(?:size|quantization|format|hub|revision|id|file|path)"
     r"|hw\.(?:os|os_version|arch|cpu)|hw\.gpu\.(?:vendor|name|driver|compute_capability)"
     r"|engine\.(?:version|python|url|model|api_key_env|index)|catalog|home|runs|api_key(?:_env)?"
 )

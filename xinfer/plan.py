@@ -65,6 +65,8 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
     """Variables that make the server ask for a key; ``{key}`` in a value stands for it. None: it checks none."""
     request: dict[str, Any] = {}
     """Body fields this engine needs for a fixed output length and a defeated prompt cache."""
+    scorer: Argv = ()
+    """A program of the engine's own that finds log-probabilities, where its server tells none: see ``xinfer.scoring``."""
     memory: Memory = Memory()
     notes: tuple[str, ...] = ()
 
@@ -108,19 +110,22 @@ class Command:
         self._env[variable] = str(value)
         self._because[variable] = because
 
-    def override(self, args: Mapping[str, object], env: Mapping[str, object]) -> None:
+    def override(
+        self, args: Mapping[str, object], env: Mapping[str, object], reserved: Mapping[str, str] | None = None
+    ) -> None:
         """Apply the user's own flags, as ``{max-model-len: 8192}``.
 
         True is a bare flag, null and false remove one, a list is several words, a mapping is JSON. Raises
-        ConfigError for a flag that the rest of the plan depends on, and for an API key.
+        ConfigError for a flag that the rest of the plan depends on, here or as an adapter's ``reserved`` say, and
+        for an API key.
         """
+        instead = RESERVED | dict(reserved or {})
         for name in (*args, *env):
             if apikey.is_meant(name):
                 raise apikey.misplaced("engine.args" if name in args else "engine.env")
         for name, value in args.items():
-            if name in RESERVED:
-                message = f"engine.args.{name}: the plan sets this flag; say {RESERVED[name]} instead"
-                raise ConfigError(message)
+            if name in instead:
+                raise ConfigError(f"engine.args.{name}: the plan sets this flag; say {instead[name]} instead")
             flag = f"--{name}"
             if value is None or value is False:
                 self._flags.pop(flag, None)

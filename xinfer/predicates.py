@@ -60,6 +60,8 @@ _OPERATORS: dict[str, tuple[str, ...]] = {
     "present": ("text", "number", "flag", "list", "version"),
 }
 """Operator to the kinds of fact it applies to."""
+_LISTS = ("in", "not_in")
+"""The operators that take a list; a list within it is spliced in, so that conditions can share one."""
 _COMBINATIONS = ("all", "any", "not")
 KEYS = ("fact", *_OPERATORS, *_COMBINATIONS)
 """Every key that a condition may have."""
@@ -97,6 +99,8 @@ def _comparison(name: str, operator: str, value: Any, where: str) -> Predicate:
         suits = ", ".join(op for op, kinds in _OPERATORS.items() if fact.kind in kinds)
         message = f"{where}: {operator!r} does not apply to {name}, which is {_KINDS[fact.kind]}; use one of {suits}"
         raise ConfigError(message)
+    if operator in _LISTS and isinstance(value, (list, tuple)):
+        value = [item for part in value for item in (part if isinstance(part, (list, tuple)) else [part])]
     _check_value(name, operator, value, where)
     test, text, wanted = _BUILDERS[operator](name, value)
     fix = f"{fact.override}={wanted}" if fact.override and wanted is not None else None
@@ -106,7 +110,7 @@ def _comparison(name: str, operator: str, value: Any, where: str) -> Predicate:
 def _check_value(name: str, operator: str, value: Any, where: str) -> None:
     kind = FACTS[name].kind
     types, one, several = _VALUES.get("flag" if operator == "present" else kind, _VALUES["text"])
-    is_many = operator in ("in", "not_in")
+    is_many = operator in _LISTS
     values = value if is_many else [value]
     is_list = isinstance(values, (list, tuple)) and bool(values)
     if not is_list or any(isinstance(v, bool) is not (bool in types) or not isinstance(v, types) for v in values):

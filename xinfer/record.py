@@ -53,6 +53,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     capabilities: dict[str, Any] | None = None
     metrics: dict[str, Any] | None = None
     flags: tuple[dict[str, Any], ...] = ()
+    answer: dict[str, Any] | None = None
+    """What the engine said after it was measured, to one fixed prompt: two records of a model can be compared by it."""
+    parity: dict[str, Any] | None = None
+    """What a comparison of engines found (``xinfer.comparison.Parity``)."""
     files: tuple[str, ...] = ()
     path: str = ""
     """Where this record was written."""
@@ -64,6 +68,16 @@ def cell_id(label: str, **defines: Any) -> str:
     digest = hashlib.sha256(canonical).hexdigest()[:12]
     slug = re.sub(r"[^A-Za-z0-9._-]+", "-", label).strip("-")[:80]
     return f"{slug}-{digest}" if slug else digest
+
+
+def shortened(config: dict[str, Any]) -> dict[str, Any]:
+    """Return a composed configuration without the catalogue and the rules, which have names."""
+    kept = dict(config)
+    if "rules" in kept:
+        kept["rules"] = kept["rules"].get("name")
+    if "model" in kept:
+        kept["model"] = {k: v for k, v in kept["model"].items() if k not in ("specs", "shapes")}
+    return kept
 
 
 def run_id() -> str:

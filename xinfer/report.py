@@ -6,12 +6,14 @@ import shlex
 import traceback
 from typing import TYPE_CHECKING, Any
 
+from xinfer.disagreement import TODAY
 from xinfer.errors import Defect
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from xinfer.catalog import Family, Spec
+    from xinfer.disagreement import Disagreement
     from xinfer.facts import Hardware
     from xinfer.flow import Planned
     from xinfer.plan import LaunchPlan, Memory
@@ -34,6 +36,9 @@ def plan_text(planned: Planned) -> str:
     lines += [f"decision: {decision.engine or 'no engine'}", *(f"  {reason}" for reason in decision.because), ""]
     for verdict in decision.verdicts:
         lines += [f"{verdict.engine}: {verdict.verdict}", *map(_finding, verdict.findings), ""]
+    if planned.today:
+        said = [line for each in planned.today for line in _disagreement(each, planned.decision.rules)]
+        lines += [f"today: {TODAY} judges otherwise", *said, ""]
     if planned.launch is not None:
         lines += _launch(planned.launch)
     return "\n".join(lines).rstrip() + "\n"
@@ -57,6 +62,7 @@ def artefact(spec: Spec) -> str:
     """Name an artefact: family, size, format, quantization and where it is published."""
     parts = [spec.family, spec.size and f"{spec.size.replace('_', '.')}B", spec.format, spec.quantization]
     where = f"{spec.id} on {spec.hub}" if spec.id else spec.note or "no published record"
+    where = spec.id if spec.id and spec.hub == "local" else where
     return f"{' '.join(part for part in parts if part)} ({where.replace('{quantization}', spec.quantization or '')})"
 
 
@@ -112,6 +118,11 @@ def _finding(finding: Finding) -> str:
     fix = f"\n            {finding.fix}" if finding.fix else ""
     said = f"{finding.fact} is {_fact(finding.observed)}; expected {finding.expected}"
     return f"  {_MARK[finding.result]} {finding.id}: {said}  [{_source(finding.source)}]{fix}"
+
+
+def _disagreement(each: Disagreement, rules: str) -> Iterator[str]:
+    yield f"  {each.engine}: {each.today}, where {rules} says {each.verdict}"
+    yield from (f"  {line}" for finding in each.findings for line in _finding(finding).splitlines())
 
 
 def _source(source: Source) -> str:

@@ -50,11 +50,16 @@ def variant_of(hardware: Hardware) -> str:
 
 
 def read(path: Path, engine: str, variant: str) -> Requirement:
-    """Return what an engine needs for one variant; ConfigError lists the variants that its plugin knows."""
-    known = msgspec.convert(yaml.safe_load(path.read_bytes()), dict[str, Requirement])
-    if variant not in known:
-        raise ConfigError(f"{engine}: no {variant} build is known to its plugin; known: {', '.join(known)}")
-    return known[variant]
+    """Return what an engine needs for one variant; ConfigError lists the variants that its plugin knows.
+
+    Where no package can be had, the file says what there is instead, and so does the error.
+    """
+    found = msgspec.convert(yaml.safe_load(path.read_bytes()), dict[str, Requirement | str])
+    known = {name: needs for name, needs in found.items() if isinstance(needs, Requirement)}
+    if variant in known:
+        return known[variant]
+    instead = f": {found[variant]}; or engine.python=" if variant in found else " is known to its plugin"
+    raise ConfigError(f"{engine}: no {variant} build{instead}; known: {', '.join(known)}")
 
 
 class Provided(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,8 +82,9 @@ def provide(path: Path, asked: Settings, job: Job, variant: str) -> Provided:
         known = f"{', '.join(needs.versions)}, or bring your own with engine.python="
         raise ConfigError(f"engine.version={version}: {asked.name} is known for {variant} in {known}")
     made = artefacts.environment(
-        f"{asked.name}-{variant}-{version}", needs.filled(version), home=job.home, python=job.python
-    )
+        f"{asked.name}-{variant}-{version}", needs.filled(version),
+        home=job.home, python=job.python, installer=job.installer,
+    )  # fmt: skip
     return Provided(
         version=version, variant=variant, environment=made, python=artefacts.interpreter(made.path)
     )  # fmt: skip

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, NoReturn
 
 import psutil
 
-from xinfer.errors import EngineError, RequestError, StartError
+from xinfer import apikey
+from xinfer.environment import used
+from xinfer.errors import ConfigError, EngineError, RequestError, StartError
 from xinfer.server import Server, Startup
 
 if TYPE_CHECKING:
@@ -44,32 +46,43 @@ def running(
     start_timeout_s: float = 600,
     grace_s: float = 10,
     environ: Mapping[str, str] | None = None,
+    api_key: str | None = None,
 ) -> Iterator[Server]:
     """Run the plan's server, ready for requests, for the length of the body.
 
-    ``environ`` replaces the inherited environment; the plan's variables are put on top of either.
-    Raises StartError when the server does not get ready, EngineError when it ends before the body does.
+    ``environ`` replaces the inherited environment; the plan's variables are put on top of either. The server asks for
+    ``api_key``, or for none, whatever the environment says. Raises StartError when the server does not get ready,
+    EngineError when it ends before the body does.
     """
-    variables = {"PYTHONUNBUFFERED": "1", **(os.environ if environ is None else environ), **plan.env}
+    variables = _variables(plan, os.environ if environ is None else environ, api_key)
     _check_program(plan, variables.get("PATH", os.defpath))
-    _check_port(plan)
+    check_port(plan)
     _check_log(log)
-    server = Server(plan, log, grace_s)
-    try:
-        server.start(variables)
-        server.startup = _wait_until_ready(server, start_timeout_s)
+    with used(plan):
+        server = Server(plan, log, grace_s, api_key)
         try:
-            yield server
-        except RequestError as error:
-            if not server.is_alive(within_s=NEWS_S):
-                error.details += (f"{plan.engine} {server.ending}", *server.log_tail())
-            raise
-        if not server.is_alive():
-            raise server.error(EngineError, f"{server.ending} while it was in use")
-    finally:
-        server.stop()
+            server.start(variables)
+            server.startup = _wait_until_ready(server, start_timeout_s)
+            try:
+                yield server
+            except RequestError as error:
+                if not server.is_alive(within_s=NEWS_S):
+                    error.details += (f"{plan.engine} {server.ending}", *server.log_tail())
+                raise
+            if not server.is_alive():
+                raise server.error(EngineError, f"{server.ending} while it was in use")
+        finally:
+            server.stop()
     if server.left:
         raise server.error(EngineError, f"left processes that do not obey SIGKILL: {', '.join(server.left)}")
+
+
+def _variables(plan: LaunchPlan, inherited: Mapping[str, str], api_key: str | None) -> dict[str, str]:
+    if api_key and not plan.key_variables:
+        raise ConfigError(f"{plan.engine} checks no API key")
+    own = {name: value for name, value in inherited.items() if name not in plan.key_variables}
+    key = {name: value.replace("{key}", api_key) for name, value in plan.key_variables.items() if api_key}
+    return {"PYTHONUNBUFFERED": "1", **own, **plan.env, **key}
 
 
 def _check_program(plan: LaunchPlan, path: str) -> None:
@@ -79,7 +92,8 @@ def _check_program(plan: LaunchPlan, path: str) -> None:
         raise StartError(f"{plan.engine} cannot be started: {program!r} is not an executable file{where}")
 
 
-def _check_port(plan: LaunchPlan) -> None:
+def check_port(plan: LaunchPlan) -> None:
+    """Raise StartError if the plan's server could not listen where it shall."""
     address = (plan.host, plan.port)
     with socket.socket(socket.AF_INET6 if ":" in plan.host else socket.AF_INET) as probe:
         # As servers do; without it, connections that a former server closed would still count.
@@ -158,8 +172,9 @@ def _refusal_of_completion(server: Server, timeout_s: float) -> str:
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         return f"{path} answered {status}"
     if status != HTTPStatus.OK or not _has_choices(text):
-        said = " ".join(text[:BODY_LENGTH].decode(errors="replace").split())
+        said = " ".join(apikey.hidden(text.decode(errors="replace"), server.api_key)[:BODY_LENGTH].split())
         return _broken(server, f"{path} answered {status}: {said}")
+    server.path = path
     return ""
 
 
@@ -180,8 +195,11 @@ def _has_choices(text: bytes) -> bool:
 
 def _send(server: Server, method: str, path: str, body: bytes | None, timeout_s: float) -> tuple[int, bytes]:
     connection = http.client.HTTPConnection(server.plan.host, server.plan.port, timeout=timeout_s)
+    headers = {"Content-Type": "application/json", "Connection": "close"}
+    if server.api_key:
+        headers["Authorization"] = f"Bearer {server.api_key}"
     with closing(connection):
-        connection.request(method, path, body, {"Content-Type": "application/json", "Connection": "close"})
+        connection.request(method, path, body, headers)
         response = connection.getresponse()
         return response.status, response.read()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from xinfer import guard
+from xinfer import apikey, guard
 from xinfer.errors import EngineError, StartError
 
 if TYPE_CHECKING:
@@ -44,10 +45,12 @@ class Server:
     startup: Startup
     """Set before the body of :func:`running` begins."""
 
-    def __init__(self, plan: LaunchPlan, log: Path, grace_s: float) -> None:
+    def __init__(self, plan: LaunchPlan, log: Path, grace_s: float, api_key: str | None = None) -> None:
         """Describe a server that is not started yet; ``grace_s`` is what lies between SIGTERM and SIGKILL."""
         self.plan = plan
         self.log = log
+        self.api_key = api_key
+        """What the server asks for; it is in no message of this class, whoever wrote it into the log."""
         self._grace_s = grace_s
         self.pid = 0
         self.started_s = 0.0
@@ -55,8 +58,12 @@ class Server:
         self.exit_status: int | None = None
         """The exit code once the engine has ended, or minus the number of the signal that ended it."""
         self._failure = ""
+        self.path = ""
+        """Where its first completion came from; set before the body of :func:`running` begins."""
         self.left: tuple[str, ...] = ()
         """Processes that did not even obey SIGKILL when the tree was ended."""
+        self._temporary = ""
+        """The directory for the engine's temporary files."""
         self._unread = b""
         self._is_guarded = True
         self._link, self._guard_link = socket.socketpair()
@@ -82,7 +89,7 @@ class Server:
         try:
             with self.log.open("rb") as file:
                 file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
-                lines = file.read().decode(errors="replace").splitlines()
+                lines = apikey.hidden(file.read().decode(errors="replace"), self.api_key).splitlines()
         except OSError:  # a log that was taken away must not hide the error that it would have explained
             return ()
         return tuple(line.rstrip() for line in lines if line.strip())[-n:]
@@ -153,6 +160,8 @@ class Server:
             if process.wait() and self.pid:
                 with suppress(OSError):  # without its guard, the group is all that is known of the tree
                     os.killpg(self.pid, signal.SIGKILL)
+            if self._temporary:
+                shutil.rmtree(self._temporary, ignore_errors=True)  # the guard has, unless it was killed
 
     def _listen_out(self, timeout_s: float) -> None:
         deadline_s = time.perf_counter() + timeout_s
@@ -184,6 +193,8 @@ class Server:
                 self.exit_status = int(value)
             case "left":
                 self.left = tuple(value.split())
+            case "temporary":
+                self._temporary = value
 
 
 def _signal_name(number: int) -> str:

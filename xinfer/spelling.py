@@ -15,9 +15,16 @@ Table = dict[str, dict[str, frozenset[str]]]
 
 
 def matching(field: str, typed: str, published: Collection[str]) -> frozenset[str]:
-    """Return the published values that ``typed`` means: the same but for case, else by the table."""
+    """Return the published values that ``typed`` means: the same but for case, else the same number, else by the table.
+
+    Counted sizes are of no table: 7_62 is also 7.62 and 7.62b.
+    """
     lowered = typed.lower()
     same = frozenset(value for value in published if value.lower() == lowered)
+    if same:
+        return same
+    number = _number(typed) if field == "size" else None
+    same = frozenset(value for value in published if number is not None and _number(value) == number)
     if same:
         return same
     line = table()[field].get(lowered, frozenset())

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from xinfer.record import Record
 
 
-def run(cells: Sequence[Sequence[str]], composer: Composer, *, multirun: bool) -> int:
+def run(cells: Sequence[Sequence[str]], composer: Composer, *, multirun: bool, api_key: str | None = None) -> int:
     """Run every cell, print the closing table, and return the exit code of the worst one.
 
     The worst is a failure (4); then, if no cell ran, a refusal (3); a sweep in which some cells ran
@@ -28,7 +28,7 @@ def run(cells: Sequence[Sequence[str]], composer: Composer, *, multirun: bool) -
         for number, overrides in enumerate(cells, 1):
             if multirun:
                 _say(f"\n[{number}/{len(cells)}] {' '.join(overrides)}")
-            records.append(_one(overrides, composer, multirun=multirun))
+            records.append(_one(overrides, composer, multirun=multirun, api_key=api_key))
     if multirun or records[0].metrics is not None:
         sys.stdout.write(report.result_table(records) + "\n")
     runs = sorted({str(Path(r.path).parent.parent.parent) for r in records})
@@ -46,8 +46,8 @@ def exit_code(records: Sequence[Record]) -> int:
     return failure.exit_code if failure and len(records) == 1 else Refused.exit_code
 
 
-def _one(overrides: Sequence[str], composer: Composer, *, multirun: bool) -> Record:
-    made, planned = cell.attempt(overrides, composer, _say, sweeping=multirun)
+def _one(overrides: Sequence[str], composer: Composer, *, multirun: bool, api_key: str | None) -> Record:
+    made, planned = cell.attempt(overrides, composer, _say, sweeping=multirun, api_key=api_key)
     if made.failure is None:
         return made
     if made.status == "refused" and planned is not None and not multirun:

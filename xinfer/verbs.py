@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import gc
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from xinfer.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from xinfer.compose import Composer
+    from xinfer.errors import XinferError
+    from xinfer.storage import Stored
 
 
 class Line(NamedTuple):
@@ -48,6 +51,50 @@ def _serve(line: Line, composer: Composer) -> int:
 
     gc.enable()
     return serve.run(line.overrides, composer, api_key=line.api_key)
+
+
+def _parity(line: Line, composer: Composer) -> int:
+    from xinfer import comparison  # noqa: PLC0415
+
+    how = _format(_configured(line, composer)["format"], ("text", "json"))
+    gc.enable()
+    made, found = comparison.run(line.overrides, composer, lambda said: print(said, file=sys.stderr, flush=True))
+    print(f"{_json(found)}\n" if how == "json" else comparison.text(found), end="")
+    print(f"record: {made.path}", file=sys.stderr)
+    error = comparison.fault(found)
+    if error is not None:
+        raise error
+    return 0
+
+
+def _provision(line: Line, composer: Composer) -> int:
+    from xinfer import provisioning  # noqa: PLC0415
+
+    config = _configured(line, composer)
+    how = _format(config["format"], ("text", "json"))
+    gc.enable()
+    made = provisioning.run(config, composer, lambda said: print(said, file=sys.stderr, flush=True))
+    print(f"{_json(made)}\n" if how == "json" else provisioning.text(made), end="")
+    return 0
+
+
+def _environments(line: Line, composer: Composer) -> int:
+    from xinfer import flow, provisioning, removal, storage  # noqa: PLC0415
+
+    overrides, names, days = removal.asked(line.overrides)
+    config = _configured(line._replace(overrides=overrides), composer)
+    how = _format(config["format"], ("text", "json"))
+    rows: Sequence[Stored] = storage.stored(flow.home(config))
+    rows = rows if names is None else removal.named(rows, names)
+    rows = rows if days is None else removal.idle(rows, days, datetime.now(UTC))
+    errors: list[XinferError] = []
+    if names is not None:
+        rows, errors = removal.remove_all(rows)
+    closing = f"below {flow.home(config)}" if names is None else "removed"
+    print(f"{_json(rows)}\n" if how == "json" else provisioning.table(rows, closing), end="")
+    for error in errors:
+        print(f"xinfer: {error}", file=sys.stderr)
+    return max((error.exit_code for error in errors), default=0)
 
 
 def _plan(line: Line, composer: Composer) -> int:
@@ -129,5 +176,6 @@ def _json(document: object) -> str:
 
 
 VERBS: dict[str, Callable[[Line, Composer], int]] = {
-    "run": _run, "serve": _serve, "plan": _plan, "grid": _grid, "hardware": _hardware, "models": _models, "engines": _engines,
+    "run": _run, "serve": _serve, "plan": _plan, "grid": _grid, "hardware": _hardware, "models": _models,
+    "engines": _engines, "provision": _provision, "parity": _parity, "environments": _environments,
 }  # fmt: skip

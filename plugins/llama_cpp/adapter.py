@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from xinfer import artefacts, engines
 from xinfer.errors import ConfigError
@@ -51,6 +51,8 @@ class LlamaCpp:
     title = "llama.cpp"
     port = 8080
     conf = HERE / "conf"
+    key_variables: ClassVar[dict[str, str]] = {"LLAMA_API_KEY": "{key},{key}"}
+    """Twice the same: of a single key, llama-server writes the last four characters into its log."""
 
     def plan(self, job: Job) -> LaunchPlan:
         """Return the launch plan; raise ConfigError for settings that llama.cpp does not have."""
@@ -120,6 +122,7 @@ def _environment(job: Job, settings: Settings, backend: Backend) -> Artefact:
         python=job.python,
         variables=_compiler_variables(job.hardware, backend) if is_native else None,
         built_for=" ".join([job.hardware.cpu or "", *(job.hardware.isa or ())]) if is_native else None,
+        installer=job.installer,
     )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import os
 import signal
 import socket
 import sys
@@ -15,13 +16,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from types import ModuleType
 
 AUTO_SLOTS = 4
 """What llama-server makes of ``--parallel -1``, its default, together with one cache for all slots."""
 GGML_MAGIC = {b"lmgg", b"fmgg", b"tjgg", b"algg"}
 LAYERS = {"auto": -1, "all": -2}
+KEY_VARIABLE = "LLAMA_API_KEY"
+"""The keys, with a comma between them, where no flag gives them; llama-server knows it too."""
 SWITCH = {"on": True, "off": False}
 
 
@@ -166,6 +169,12 @@ def parser() -> Parser:
     return made
 
 
+def keyed(options: dict[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
+    """Add the keys of the environment, where no flag gives any: a command line is seen by everybody."""
+    keys = environ.get(KEY_VARIABLE)
+    return {"--api-key": keys, **options} if keys else options
+
+
 def assign(params: Any, field: str, value: object) -> None:
     """Set a field of the parameters by its dotted name."""
     *owners, name = field.split(".")
@@ -229,7 +238,7 @@ def main(argv: Sequence[str]) -> NoReturn:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     command = parser()
-    options = vars(command.parse_args(argv))
+    options = keyed(vars(command.parse_args(argv)), os.environ)
     if wrong := fault(Path(options["--model"])):
         sys.exit(wrong)
     module = import_module("xllamacpp")

@@ -1,54 +1,214 @@
-"""SGLang: its OpenAI server on CUDA."""
+"""Plans SGLang: its OpenAI server on CUDA or a CPU, with a model's folder or its id on a hub."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-from xinfer import artefacts, parallel, requirement
-from xinfer.engines import Job, Settings, settings
+import msgspec
+
+from xinfer import artefacts, engines, parallel, precision, requirement
 from xinfer.errors import ConfigError
-from xinfer.plan import Command, LaunchPlan
+from xinfer.plan import Command, LaunchPlan, Memory
 
-_HERE = Path(__file__).parent
-_HUBS = ("huggingface", "modelscope")
+from .settings import Settings
+
+if TYPE_CHECKING:
+    from xinfer.artefacts import Weights
+    from xinfer.engines import Job
+    from xinfer.parallel import Split
+    from xinfer.precision import Precision
+
+HERE = Path(__file__).parent
+RESERVED = {"model-path": "model=", "model": "model=", "served-model-name": "model=", "dtype": "dtype="}
+"""Flags that other parts of the plan depend on, and what to set instead."""
+FORMATS = ("pytorch", "gptq", "awq", "fp8")
+STAGED = {
+    *("LlamaForCausalLM", "MistralForCausalLM", "MixtralForCausalLM", "OrionForCausalLM"),
+    *("Qwen2ForCausalLM", "Qwen2MoeForCausalLM"),
+}
+"""The catalogue's networks whose layers SGLang can deal to stages (``pp_proxy_tensors`` in its models, 0.5.23)."""
+KEPT = 2
+"""Tokens of the context that no sequence gets (``max_req_len`` in ``managers/scheduler.py``)."""
+SPARE = 64
+"""Tokens of cache for each slot beyond its context, so that no request waits for the end of another."""
+
+
+MEANT_FOR = {"threads": ("cpu",), "torch_backend": ("cuda",), "gpu_memory": ("cuda", "rocm")}
+"""The builds that a setting is for; on all others it would do nothing."""
+
+
+class Asked(NamedTuple):
+    """The job, and what was made of it so far."""
+
+    job: Job
+    settings: Settings
+    variant: str
+    precision: Precision
+    weights: Weights
+    slots: int
+    slots_why: str
+    context: int
+    context_why: str
 
 
 class Sglang:
-    """The adapter of SGLang."""
+    """SGLang's HTTP server."""
 
     name = "sglang"
     title = "SGLang"
     port = 30000
-    conf = _HERE / "conf"
+    conf = HERE / "conf"
+    key_variables: ClassVar[dict[str, str]] = {"SGLANG_API_KEY": "{key}"}
+    """Known to server.py alone: SGLang itself takes a key as a flag, and shows it."""
 
     def plan(self, job: Job) -> LaunchPlan:
-        """Plan ``sglang.launch_server`` in an environment of its own."""
-        asked = settings(job, Settings)
+        """Return the launch plan; raise ConfigError for what SGLang, its packages or the GPU do not have."""
+        settings = engines.settings(job, Settings)
         variant = requirement.variant_of(job.hardware)
-        engine = requirement.provide(_HERE / "requirements.yaml", asked, job, variant)
-        if job.spec.hub not in _HUBS:
-            raise ConfigError(f"sglang loads from {' or '.join(_HUBS)}, not {job.spec.hub}; say model.hub=huggingface")
-        command = Command(engine.python, "-m", "sglang.launch_server")
-        _add_flags(command, job)
-        command.override(asked.args, asked.env)
+        _check(settings, variant)
+        artefacts.check_folder(job.spec, self.name, FORMATS)
+        build = f"cuda-{settings.torch_backend}" if variant == "cuda" and settings.torch_backend else variant
+        engine = requirement.provide(HERE / "requirements.yaml", settings, job, build)
+        asked = _asked(job, settings, variant)
+        # -P: what lies beside the script is no module of SGLang's.
+        command = Command(engine.python, "-P", str(HERE / "server.py"))
+        _add_flags(command, asked)
+        (_add_cpu if variant == "cpu" else _add_gpus)(command, asked)
+        _add_variables(command, asked)
+        args = {name.replace("_", "-"): value for name, value in settings.args.items()}
+        command.override(args, settings.env, RESERVED)
         return LaunchPlan(
-            engine=self.name, version=engine.version, variant=engine.variant, environment=engine.environment,
-            port=job.port, model=job.spec.family, request={"ignore_eos": True}, device="gpu", **command.parts,
-        )  # fmt: skip
+            engine=self.name,
+            version=engine.version,
+            variant=engine.variant,
+            environment=engine.environment,
+            weights=asked.weights.needs,
+            port=job.port,
+            dtype=asked.precision.dtype,
+            device="cpu" if variant == "cpu" else "gpu",
+            model=job.spec.family,
+            request={"ignore_eos": True},
+            memory=_overhead(variant),
+            notes=_notes(asked),
+            **command.parts,
+        )
 
 
-def _add_flags(command: Command, job: Job) -> None:
-    spec = job.spec
-    command.add("--model-path", artefacts.repository(spec), because="the artefact's id on its hub")
+def _check(settings: Settings, variant: str) -> None:
+    given = msgspec.structs.asdict(settings)
+    for key, variants in MEANT_FOR.items():
+        if given[key] is not None and variant not in variants:
+            raise ConfigError(f"engine.{key} does nothing in a {variant} build; it is for {' and '.join(variants)}")
+
+
+def _asked(job: Job, settings: Settings, variant: str) -> Asked:
+    chosen = precision.choose(job.dtype, job.spec, job.hardware)
+    weights = artefacts.folder(job.spec, home=job.home, python=job.python, dtype=chosen.dtype or "bfloat16")
+    at_once = f"workload {job.workload.name} keeps {job.workload.concurrency} in flight"
+    slots, why = (settings.slots, "engine.slots") if settings.slots else (job.workload.concurrency, at_once)
+    return Asked(job, settings, variant, chosen, weights, slots, why, *_context(job))
+
+
+def _context(job: Job) -> tuple[int, str]:
+    """Return what SGLang is told, so that a sequence may use what was asked for, as far as the model allows it."""
+    asked, most = job.context_length, job.spec.context_length
+    if most is not None and asked + KEPT > most:
+        return asked, f"context_length=, all that {job.spec.family} was made for; SGLang keeps {KEPT} tokens of it"
+    return asked + KEPT, f"context_length={asked}, prompt and output together, and {KEPT} that SGLang keeps"
+
+
+def _add_flags(command: Command, asked: Asked) -> None:
+    job, spec = asked.job, asked.job.spec
+    command.add("--model-path", asked.weights.place, because=f"{spec.family} {spec.size} {spec.format} from {spec.hub}")
     command.add("--served-model-name", spec.family, because="requests name the model by its family")
     command.add("--host", "127.0.0.1", because="loopback only")
     command.add("--port", job.port, because="port=; else a free one when it runs, SGLang's own in a plan")
-    if spec.revision:
+    if spec.revision and not asked.weights.needs:
         command.add("--revision", spec.revision, because="the revision that the catalogue publishes")
-    command.add("--context-length", job.context_length, because="context_length=, prompt and output together")
-    split, why = parallel.tensor_parallel(spec.shape, job.hardware.gpus or 1)
-    if split > 1:
-        command.add("--tp-size", split, because=why)
+    if spec.remote_code:
+        command.add("--trust-remote-code", because="the model's own code was allowed explicitly")
+    command.add("--dtype", asked.precision.dtype or "auto", because=asked.precision.why)
+    command.add("--context-length", asked.context, because=asked.context_why)
+    command.add("--disable-radix-cache", because="a prompt that is measured is computed, not remembered")
+    command.add("--enable-cache-report", because="answers say how many tokens of a prompt were remembered")
     command.add("--enable-metrics", because="the server's own counters, beside what the client sees")
-    if spec.hub == "modelscope":
+
+
+def _add_cpu(command: Command, asked: Asked) -> None:
+    command.add("--device", "cpu", because="no GPU")
+    command.add("--attention-backend", "torch_native", because="the one that needs no kernels of SGLang's")
+    why = "SGLang's own networks need a kernel of sgl-kernel, whose build for CPUs is on no index"
+    command.add("--model-impl", "transformers", because=why)
+    why = f"a slot for each request that is served at once: {asked.slots_why}"
+    command.add("--max-running-requests", asked.slots, because=why)
+    tokens, why = asked.settings.kv_tokens, "engine.kv_tokens"
+    if tokens is None:
+        tokens, why = asked.slots * (asked.context + SPARE), f"{asked.slots} x ({asked.context} + {SPARE}) tokens"
+    command.add("--max-total-tokens", tokens, because=f"{why}; left alone, SGLang takes most of the memory")
+    command.add("--sleep-on-idle", because="it otherwise spins while it waits, on most of a core")
+    threads, why = parallel.free_threads(asked.job.hardware, asked.settings.threads)
+    if threads:
+        command.set("OMP_NUM_THREADS", threads, because=why)
+    why = "SGLang's engine for CPUs needs sgl-kernel, whose build for CPUs is on no index"
+    command.set("SGLANG_USE_CPU_ENGINE", 0, because=why)
+
+
+def _add_gpus(command: Command, asked: Asked) -> None:
+    settings, split = asked.settings, _split(asked)
+    if split.tensor > 1:
+        command.add("--tp-size", split.tensor, because=split.tensor_why)
+    if split.stages > 1:
+        command.add("--pp-size", split.stages, because=split.stages_why)
+    if settings.slots:
+        command.add("--max-running-requests", asked.slots, because=asked.slots_why)
+    if settings.kv_tokens:
+        command.add("--max-total-tokens", settings.kv_tokens, because="engine.kv_tokens")
+    if settings.gpu_memory:
+        command.add("--mem-fraction-static", settings.gpu_memory, because="engine.gpu_memory")
+
+
+def _split(asked: Asked) -> Split:
+    shape, gpus = asked.job.spec.shape, asked.job.hardware.gpus or 1
+    return parallel.split(shape, gpus, in_stages=shape.architecture in STAGED)
+
+
+def _add_variables(command: Command, asked: Asked) -> None:
+    command.set(
+        "SGLANG_CACHE_DIR", f"{asked.job.home}/caches/sglang", because="what it keeps lies with all else of xinfer"
+    )
+    if asked.weights.needs or asked.job.spec.hub == "local":
+        for variable in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+            command.set(variable, 1, because="the model lies on this machine: no hub is asked")
+    elif asked.job.spec.hub == "modelscope":
         command.set("SGLANG_USE_MODELSCOPE", "true", because="the artefact is on ModelScope")
+
+
+def _overhead(variant: str) -> Memory:
+    """Return what a CPU's server needs besides weights and cache; on a GPU nobody here has measured it."""
+    if variant != "cpu":
+        return Memory()
+    text = "2.1 GiB of program: its three processes import PyTorch; resident, sglang 0.5.23 on Linux"
+    return Memory(overhead_gib=2.1, formula={"overhead_gib": text})
+
+
+def _notes(asked: Asked) -> tuple[str, ...]:
+    """Return what a person should know before running the plan."""
+    settings, hardware, need = asked.settings, asked.job.hardware, asked.job.workload
+    packaged, is_gpu = settings.python is None, asked.variant != "cpu"
+    most = asked.context - KEPT
+    remarks = {
+        "SGLang's packages for CPUs are in its container images alone; this is its CUDA package, whose PyTorch code "
+        "runs on any CPU, slowly": packaged and not is_gpu,
+        "the number of cores is not known: PyTorch chooses the threads; engine.threads= says otherwise": (
+            not is_gpu and hardware.cores is None and settings.threads is None
+        ),
+        f"the workload uses the whole context, of which SGLang keeps {KEPT} tokens: outputs end early": (
+            need.input_tokens + need.output_tokens > most
+        ),
+        "SGLang computes the share of each GPU's memory that it takes; engine.gpu_memory= says otherwise": (
+            is_gpu and not settings.gpu_memory
+        ),
+        "these commands are for Linux": hardware.os not in {"linux", None},
+    }
+    return tuple(remark for remark, applies in remarks.items() if applies)

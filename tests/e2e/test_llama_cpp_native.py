@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -68,14 +67,12 @@ def complete(launch: LaunchPlan, **body: object) -> Any:
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a cache directory with the compiled engine and the model in it."""
-    kept = os.environ.get("XINFER_TEST_HOME")
-    path = Path(kept) if kept else tmp_path_factory.mktemp("native home")
-    log = path / "provision.log"
-    packages = provision(plan(path), progress=lambda line: sys.stderr.write(f"{line}\n"), log=log)
+def home(home: Path) -> Path:
+    """Return the cache with the compiled engine and the model in it."""
+    log = home / "provision.log"
+    packages = provision(plan(home), progress=lambda line: sys.stderr.write(f"{line}\n"), log=log)
     assert "llama_cpp_python==0.3.36" in packages
-    return path
+    return home
 
 
 def test_the_compiled_server_answers(home: Path, tmp_path: Path) -> None:

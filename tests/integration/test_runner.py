@@ -19,7 +19,7 @@ import msgspec
 import psutil
 import pytest
 
-from xinfer.errors import EngineError, RequestError, StartError
+from xinfer.errors import ConfigError, EngineError, RequestError, StartError
 from xinfer.plan import LaunchPlan
 from xinfer.runner import running, terminating_as_exception
 from xinfer.testing import fake_engine
@@ -177,6 +177,24 @@ def test_the_environment_is_the_plans(port: int, log: Path, monkeypatch: pytest.
         running(launch, log=log, environ=given),
     ):
         pass
+
+
+@pytest.mark.parametrize("api_key", [None, "sk-1"])
+def test_the_key_is_what_the_caller_says(
+    port: int, log: Path, monkeypatch: pytest.MonkeyPatch, api_key: str | None
+) -> None:
+    """The server asks for that one, or for none, whatever else the environment has."""
+    monkeypatch.setenv(fake_engine.KEY_VARIABLE, "sk-inherited")
+    launch = msgspec.structs.replace(plan(port), key_variables={fake_engine.KEY_VARIABLE: "{key}"})
+    with running(launch, log=log, api_key=api_key) as server:
+        assert psutil.Process(server.pid).environ().get(fake_engine.KEY_VARIABLE) == api_key
+        assert (b"no such key" in completion(server, prompt="one", max_tokens=1)) is (api_key is not None)
+
+
+def test_an_engine_without_a_lock_gets_no_key(port: int, log: Path) -> None:
+    """Rather than a server that everybody can use."""
+    with pytest.raises(ConfigError, match=r"^fake checks no API key$"), running(plan(port), log=log, api_key="sk-1"):
+        pytest.fail("the body must not run")
 
 
 # Not ready
@@ -415,10 +433,17 @@ def test_a_broken_request_of_a_live_server(port: int, log: Path) -> None:
     ],
 )
 def test_the_guard_is_ended(port: int, log: Path, number: int, expected: str) -> None:
-    """Without its guard the engine does not live on."""
+    """Without its guard the engine does not live on, nor do its temporary files."""
     processes: list[psutil.Process] = []
-    with pytest.raises(EngineError, match=f"^fake {expected}; "), running(plan(port), log=log) as server:
+    temporary: list[str] = []
+
+    def lose_guard(server: Server) -> None:
+        temporary.append(psutil.Process(server.pid).environ()["TMPDIR"])
         processes.extend(lose(server, everything(server)[-1], number))
+
+    with pytest.raises(EngineError, match=f"^fake {expected}; "), running(plan(port), log=log) as server:
+        lose_guard(server)
+    assert not any(map(os.path.exists, temporary))
     assert len(processes) == 2
     until(lambda: all(map(is_gone, processes)))
 

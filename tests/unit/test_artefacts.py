@@ -189,6 +189,40 @@ def test_what_lies_on_this_machine_is_used_where_it_is() -> None:
     assert folder(spec, home="/h", python="/p", dtype="float32") == ((), "/a b/m.gguf")
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"hub": "huggingface"}, id="hugging-face"),
+        pytest.param({"hub": "modelscope"}, id="modelscope"),
+        pytest.param({"hub": "local"}, id="here-already"),
+        pytest.param({"hub": "pypi", "derived": True}, id="made-here"),
+        pytest.param({"hub": "huggingface", "format": None}, id="not-published"),
+    ],
+)
+def test_a_folder_that_an_engine_loads(changes: dict[str, Any]) -> None:
+    """Two hubs, what lies here, and what is made here."""
+    artefacts.check_folder(msgspec.structs.replace(SPEC, **{"format": "pytorch", **changes}), "vllm", ("pytorch",))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        pytest.param(
+            {"format": "ggufv2"}, "vllm does not load ggufv2; say model.format=pytorch or awq", id="another-format"
+        ),
+        pytest.param(
+            {"hub": "csghub"}, "vllm loads from huggingface or modelscope, not csghub; say model.hub=huggingface",
+            id="another-hub",
+        ),
+    ],
+)  # fmt: skip
+def test_a_folder_that_an_engine_does_not_load(changes: dict[str, Any], message: str) -> None:
+    """The message says what to choose."""
+    spec = msgspec.structs.replace(SPEC, **{"format": "pytorch", **changes})
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        artefacts.check_folder(spec, "vllm", ("pytorch", "awq"))
+
+
 def test_the_quantization_is_filled_in_wherever_it_stands() -> None:
     """Both the repository and the file may be named after the quantization."""
     spec = msgspec.structs.replace(SPEC, id="org/m-{quantization}", file="d/m.{quantization}.gguf")

@@ -527,6 +527,14 @@ def test_what_is_no_mapping_is_refused() -> None:
         catalog.parse(["x"], "model/x.yaml")  # type: ignore[arg-type]
 
 
+def test_a_source_of_other_models_is_no_family(tmp_path: Path) -> None:
+    """It lies among the families, and is none of them."""
+    (tmp_path / "mine.yaml").write_text("family: mine\nsource: local\npath: /m.gguf\n")
+    assert catalog.load(tmp_path) == {}
+    assert {"hf", "local"} & set(families()) == set()
+    assert {path.stem for path in MODELS.glob("*.yaml")} - set(families()) == {"hf", "local"}
+
+
 def test_a_file_is_named_after_its_family(tmp_path: Path) -> None:
     """A family is found by the name of its file, so both must agree."""
     (tmp_path / "model").mkdir()

@@ -80,13 +80,13 @@ def test_no_message_names_a_python_exception() -> None:
 def test_the_order_of_words_does_not_matter(typed: str) -> None:
     """Only that of the overrides does, among themselves."""
     line = cli.parse(typed.split())
-    assert line == ("plan", ["hw=cuda", "~rules.engines.vllm.family"], [Path("D").absolute()], False, False)
+    assert line == ("plan", ["hw=cuda", "~rules.engines.vllm.family"], [Path("D").absolute()], False, False, None)
 
 
 def test_the_verb_is_run_unless_another_is_named() -> None:
     """So that ``python -m xinfer model=…`` is the main job."""
     assert cli.parse(["hw=cuda"]).verb == "run"
-    assert cli.parse([]) == ("run", [], [], False, False)
+    assert cli.parse([]) == ("run", [], [], False, False, None)
     assert cli.parse(["-m"]).multirun
     assert cli.parse(["--multirun"]).multirun
     assert cli.parse(["--cfg"]).only_config
@@ -150,7 +150,8 @@ def test_hardware_prints_text_or_json(ask: Ask) -> None:
 def test_models_lists_every_family_once(ask: Ask) -> None:
     """As many as there are files, with their sizes and formats."""
     documents = {row["family"]: row for row in json.loads(ask("models", "format=json").stdout)}
-    assert set(documents) == {path.stem for path in (conf_dir() / "model").glob("*.yaml")}
+    families = {path.stem for path in (conf_dir() / "model").glob("*.yaml")} - {"hf", "local"}
+    assert set(documents) == families
     assert documents["qwen2-instruct"]["sizes"] == ["0_5", "1_5", "7", "72"]
     text = ask("models").stdout.splitlines()
     assert len(text) == len(documents) + 1

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from xinfer import catalog, decision, rules
+from xinfer import catalog, decision, packs
 from xinfer.catalog import Shape, Spec
 from xinfer.compose import Composer, conf_dir, read
 from xinfer.decision import Decision, Prefer
@@ -22,7 +22,7 @@ def needs(fact: str, *values: str) -> dict[str, Any]:
     return {"fact": fact, "in": list(values), "source": "page"}
 
 
-PACK = rules.load(
+PACK = packs.load(
     {
         "name": "mine",
         "sources": SOURCES,
@@ -100,6 +100,16 @@ def test_the_order_of_preference(form: str, on: Hardware, expected: str | None, 
     """The first engine whose conditions hold is chosen; failing that, the first that nothing refuses."""
     made = decide(spec(form=form), on=on)
     assert (made.engine, made.because[0], made.rules) == (expected, because, "mine")
+
+
+def test_the_order_of_a_device() -> None:
+    """A pack may prefer another engine on a machine with another device, and the reason says which."""
+    pack = msgspec.structs.replace(PACK, preferences={"cpu": ("any",)})
+    for on, expected in ((machine(os="linux", gpus=0), "any"), (LINUX, "gpu")):
+        made = decision.decide(pack, [spec()], on, PREFER, engine=None, broken={}, tokens=0)
+        device = " for cpu" if expected == "any" else ""
+        assert made.engine == expected
+        assert made.because[0] == f"{expected} is the first in the order of mine{device} that may serve it; {HOLDS}"
 
 
 def test_every_engine_is_judged_on_the_chosen_artefact() -> None:
@@ -215,7 +225,7 @@ def test_nothing_published_is_nothing_to_start(engine: str | None) -> None:
 
 def test_an_engine_without_rules_decides_nothing() -> None:
     """It may still be asked for, as nothing speaks against it."""
-    silent = rules.load({"name": "silent", "engines": {"any": {}}}, "silent.yaml")
+    silent = packs.load({"name": "silent", "engines": {"any": {}}}, "silent.yaml")
     asked: dict[str, Any] = {"engine": "any", "broken": {}, "tokens": 0}
     assert decision.decide(silent, [spec()], LINUX, PREFER, **asked).engine == "any"
     missing = decision.decide(silent, [spec(None, None, None)], LINUX, PREFER, **asked)
@@ -349,13 +359,66 @@ def test_because(candidates: list[Spec], on: Hardware, because: tuple[str, ...])
     assert decide(*candidates, on=on).because[1:] == because
 
 
+# --- what is made here ---
+
+
+def derived(form: str, quantization: str = "none") -> Spec:
+    return msgspec.structs.replace(spec(form=form, quantization=quantization), derived=True)
+
+
+IN_THIS_FORMAT = "the first of prefer.quantizations in this format that"
+MADE_HERE = "this artefact is made here: none that is published is judged as well"
+
+
+@pytest.mark.parametrize(
+    ("candidates", "on", "engine", "expected", "because"),
+    [
+        pytest.param(
+            [derived("pytorch"), spec(form="ggufv2", quantization="Q4_0")], LINUX, None, ("any", "ggufv2", False),
+            ("format ggufv2: the first of prefer.formats that any may serve and that is published",
+             "quantization Q4_0: prefer.quantizations names none that any may serve and that is published"),
+            id="what-is-published-comes-first-whatever-the-order-of-engines-and-formats",
+        ),
+        pytest.param(
+            [derived("pytorch"), spec(form="ggufv2", quantization="Q4_0")], LINUX, "gpu", ("gpu", "pytorch", True),
+            (MADE_HERE, "format pytorch: the first of prefer.formats that gpu may serve and that is made here",
+             f"quantization none: {IN_THIS_FORMAT} gpu may serve and that is made here"),
+            id="what-is-made-here-where-nothing-published-will-do",
+        ),
+        pytest.param(
+            [derived("pytorch"), spec(form="gptq", quantization="Int4")], SOMETHING, None, ("any", "pytorch", True),
+            (MADE_HERE, "format pytorch: the first of prefer.formats that any may serve and that is made here",
+             f"quantization none: {IN_THIS_FORMAT} any may serve and that is made here"),
+            id="a-yes-for-what-is-made-here-comes-before-an-unknown",
+        ),
+        pytest.param(
+            [derived("pytorch"), spec(form="gptq", quantization="Int4")], SOMETHING, "gpu", ("gpu", "gptq", False),
+            ("format gptq: the first of prefer.formats that gpu may serve and that is published",
+             f"quantization Int4: {IN_THIS_FORMAT} gpu may serve and that is published"),
+            id="among-the-unknown-what-is-published-comes-first-too",
+        ),
+        pytest.param(
+            [derived("gptq", "Int4")], SOMETHING, "gpu", ("gpu", "gptq", True), (MADE_HERE,),
+            id="the-only-one-is-made-here",
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_made_here(
+    candidates: list[Spec], on: Hardware, engine: str | None, expected: tuple[str, str, bool], because: tuple[str, ...]
+) -> None:
+    """It is chosen, and said to be made here, only where no published artefact is judged as well."""
+    made = decide(*candidates, on=on, engine=engine)
+    assert (made.engine, made.spec.format, made.spec.derived) == expected
+    assert made.because[1:] == because
+
+
 # --- the documented packs ---
 
 
 def test_the_example_of_the_readme() -> None:
     """On CUDA the default pack chooses vLLM for qwen2-instruct, the common size, unquantized, from Hugging Face."""
     config = Composer().compose(["model=qwen2-instruct"])
-    pack = rules.load(read(conf_dir() / "rules" / "xinference-2024-08.yaml"), "pack")
+    pack = packs.load(read(conf_dir() / "rules" / "xinference-2024-08.yaml"), "pack")
     family = catalog.parse(config["model"], "model")
     prefer = msgspec.convert(config["prefer"], Prefer)
     cuda = machine(os="linux", gpus=1, gpu=Gpu(vendor="nvidia"))

@@ -103,6 +103,10 @@ class SpecDocument(Closed):
     note: str | None
     size_counts: str
     derived: bool
+    parts: list[str]
+    fingerprint: str | None
+    remote_code: bool
+    pickled: bool
 
 
 class GpuDocument(Closed):
@@ -169,8 +173,21 @@ class LaunchDocument(Closed):
     device: Literal["cpu", "gpu"]
     health: str
     model: str
+    key_variables: dict[str, str]
     request: dict[str, Any]
     notes: list[str]
+
+
+class DisagreementDocument(Closed):
+    engine: str
+    verdict: Literal["yes", "no", "unknown"]
+    today: Literal["yes", "no", "unknown"]
+    findings: list[FindingDocument]
+
+
+class TodayDocument(Closed):
+    rules: Literal["engines-2026-11"]
+    disagreements: list[DisagreementDocument]
 
 
 class PlanDocument(Closed):
@@ -178,6 +195,7 @@ class PlanDocument(Closed):
     model: SpecDocument
     hardware: HardwareDocument
     decision: DecisionDocument
+    today: TodayDocument | None
     launch: LaunchDocument | None
 
 
@@ -234,6 +252,49 @@ def test_install_repeats_the_artefacts_in_order(ask: Ask) -> None:
     assert found.install == [step for made in (found.environment, *found.weights) for step in made.steps]
     lines = ask("plan", "format=shell", "hw=cpu").stdout.splitlines()
     assert len(lines) == len(found.install) + 1
+
+
+# What today's pack says
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        pytest.param("model=qwen2-instruct hw=h100", ["mlx no yes"], id="mlx-runs-on-linux-now"),
+        pytest.param(
+            "model=qwen-chat hw=h100", ["vllm yes no", "transformers yes unknown", "mlx no yes"],
+            id="vllm-has-dropped-a-network",
+        ),
+        pytest.param(
+            "model=llama-2-chat model.format=ggmlv3 hw=cpu", ["llama_cpp yes no"], id="llama.cpp-has-dropped-a-format"
+        ),
+        pytest.param("model=llama-3-instruct hw=m3-max model.format=mlx", [], id="nothing-has-changed"),
+        pytest.param(
+            "model=internlm-16k hw=h100 engine=vllm", ["sglang no unknown", "mlx no unknown"],
+            id="nothing-is-known-of-the-model",
+        ),
+        pytest.param(
+            "model=qwen2-instruct model.format=gptq hw=cpu engine=vllm",
+            ["vllm no unknown", "sglang no unknown", "transformers no unknown"], id="a-refusal",
+        ),
+    ],
+)  # fmt: skip
+def test_todays_pack_is_asked_too(typed: str, expected: list[str]) -> None:
+    """A plan by another pack says of which engines today's says something else, whether it is refused or not."""
+    planned = plan(*typed.split())
+    assert planned.today is not None
+    found = [f"{each.engine} {each.verdict} {each.today}" for each in planned.today]
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    "typed", ["rules=engines-2026-11", "engine=external engine.url=http://127.0.0.1:1"], ids=["itself", "external"]
+)
+def test_todays_pack_is_not_asked(typed: str) -> None:
+    """It does not disagree with itself, and no pack judges a server that runs already."""
+    planned = plan(*typed.split())
+    assert planned.today is None
+    assert planned.document()["today"] is None
 
 
 # What is filled in
@@ -414,3 +475,32 @@ def test_an_engine_has_the_same_settings_whether_it_was_named_or_chosen() -> Non
     assert chosen.settings == named.settings
     assert chosen.settings["build"] == "wheel"
     assert plan("engine=llama_cpp", "engine.build=native").settings != named.settings
+
+
+# An API key
+
+KEYED = ("model=qwen2-instruct", "hw=cuda", "rules=xinference-2024-08")
+
+
+@pytest.mark.parametrize("asked_for", ["api_key=***", "api_key_env=MY_KEY"])
+def test_a_plan_says_how_the_server_gets_the_key(monkeypatch: pytest.MonkeyPatch, asked_for: str) -> None:
+    """By which variable, but not what it is: nothing else of the plan differs."""
+    monkeypatch.setattr(engines.get("vllm"), "key_variables", {"VLLM_API_KEY": "{key}"}, raising=False)
+    without, found = launch(*KEYED, "engine=vllm"), launch(*KEYED, "engine=vllm", asked_for)
+    assert without.key_variables == found.key_variables == {"VLLM_API_KEY": "{key}"}
+    note = "the key is no part of this plan; the server asks for it if it is started with VLLM_API_KEY={key}"
+    assert found.notes == (*without.notes, note)
+    assert msgspec.structs.replace(found, notes=without.notes) == without
+
+
+def test_an_engine_that_checks_no_key_is_refused_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anything is installed; the line names those that check one."""
+    for name in ("vllm", "llama_cpp", "sglang", "transformers", "mlx"):
+        able = {"A_KEY": "{key}"} if name in ("vllm", "llama_cpp") else {}
+        monkeypatch.setattr(engines.get(name), "key_variables", able, raising=False)
+    with pytest.raises(ConfigError) as caught:
+        plan(*KEYED, "engine=transformers", "api_key_env=MY_KEY")
+    assert str(caught.value) == (
+        "transformers checks no API key, so everybody here could use it; these check one: llama_cpp, vllm"
+    )
+    assert launch(*KEYED, "engine=transformers").key_variables == {}

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from xinfer import grid, rules
+from xinfer import grid, packs
 from xinfer.catalog import Spec
 from xinfer.compose import Composer
 from xinfer.errors import ConfigError
@@ -18,7 +18,7 @@ from xinfer.facts import Gpu, Hardware
 from xinfer.grid import Row
 
 SOURCES = {"page": {"kind": "page", "title": "A guide", "date": "2024-08-14", "where": "example.org/guide"}}
-PACK = rules.load(
+PACK = packs.load(
     {
         "name": "mine",
         "sources": SOURCES,

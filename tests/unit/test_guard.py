@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from xinfer.guard import Process, parse_ps, parse_stat, tree
+from xinfer.guard import Process, parse_maps, parse_ps, parse_stat, tree
 
 
 @pytest.mark.parametrize(
@@ -50,3 +50,20 @@ def row(parent: int, group: int) -> Process:
 def test_tree(table: dict[int, Process], group: int, expected: set[int]) -> None:
     """The tree of process 10 is its descendants and the members of its engine's group."""
     assert tree(table, 10, group) == expected
+
+
+MAPS = """\
+55d0c6a00000-55d0c6a01000 r--p 00000000 fe:00 131 /usr/bin/python3.11
+7f0000000000-7f0000001000 rw-s 00000000 00:1a 42 /dev/shm/sem.mp-x1
+7f0000001000-7f0000002000 rw-s 00000000 00:1a 42 /dev/shm/sem.mp-x1
+7f0000002000-7f0000003000 rw-s 00000000 00:1a 43 /dev/shm/with a space
+7f0000003000-7f0000004000 rw-s 00000000 00:1a 44 /dev/shm/sem.made (deleted)
+7f0000004000-7f0000005000 rw-p 00000000 00:00 0
+7f0000005000-7f0000006000 r--p 00000000 fe:00 132 /tmp/dev/shm/file
+7f0000006000-7f0000007000 r-xp 00000000 00:00 0 [vdso]
+"""
+
+
+def test_maps() -> None:
+    """A process's shared-memory files are known by their inodes, whatever their names have become."""
+    assert parse_maps(MAPS) == {42, 43, 44}

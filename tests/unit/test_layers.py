@@ -19,11 +19,13 @@ if TYPE_CHECKING:
 CORE = Path(xinfer.__file__).parent
 PLUGINS = engines.get("vllm").conf.parent.parent
 LAYERS = (
-    "errors", "spec", "facts", "predicates", "plan", "document", "overrides", "compose", "probes", "accelerators",
-    "hardware", "spelling", "catalog", "rules", "memory", "parallel", "decision", "artefacts", "engines", "requirement",
-    "keys", "guard", "steps", "environment", "server", "runner", "resources", "corpus", "samples", "stream", "client",
-    "capabilities", "load", "distribution", "validity", "metrics", "record", "flow", "report", "grid", "cell", "sweep",
-    "verbs", "cli", "__main__",
+    "errors", "apikey",
+    "spec", "facts", "predicates", "plan", "document", "overrides", "compose", "probes", "accelerators",
+    "hardware", "spelling", "catalog", "rules", "packs", "memory", "parallel", "precision", "decision", "disagreement", "installers", "artefacts",
+    "engines", "requirement", "keys",
+    "naming", "gguf", "safetensors", "packing", "network", "files", "contents", "web", "hub", "source", "supplement", "guard", "news", "remedies", "steps", "locks", "packages", "environment", "storage", "removal", "server", "runner", "resources", "corpus", "samples", "stream", "answers", "dialects", "parity", "client",
+    "interview", "scoring", "capabilities", "load", "distribution", "validity", "metrics", "record", "flow", "report", "grid", "judgement", "panel", "comparison",
+    "cell", "sweep", "serve", "provisioning", "verbs", "cli", "__main__",
 )  # fmt: skip
 """Every module of the core, left to right. A new one is put where it belongs."""
 ENGINES = {"vllm", "torch", "sglang", "mlx", "mlx_lm", "llama_cpp", "transformers", "xllamacpp"}
@@ -33,14 +35,20 @@ THIRD_PARTY = {
     "aiohttp": {"client"},
     "pynvml": {"accelerators"},
     "packaging": {"predicates"},
-    "psutil": {"runner", "resources"},
+    "psutil": {"runner", "resources", "storage"},
     "yaml": {"document", "catalog", "requirement", "cli"},
     "msgspec": set(LAYERS),
 }
 """Which modules may know a package of somebody else's."""
 CONVERSIONS = {"gguf_to_folder.py": {"numpy", "gguf"}, "gguf_to_gguf.py": {"gguf"}}
 """Programs that run in a tool's environment: they may import what that has, and nothing of ours."""
-LAUNCHERS = {"llama_cpp/server.py": {"xllamacpp"}}
+LAUNCHERS: dict[str, set[str]] = {
+    "llama_cpp/server.py": {"xllamacpp"},
+    "sglang/server.py": set(),
+    "transformers/scorer.py": {"torch", "transformers"},
+    "mlx/server.py": {"huggingface_hub", "mlx_lm"},
+    "mlx/openblas.py": {"scipy_openblas32"},
+}
 """Scripts that run in an engine's own environment: they may import the engine, and nothing of ours."""
 
 
@@ -163,8 +171,19 @@ def test_a_conversion_runs_without_us(program: str) -> None:
     assert {path.name for path in (CORE / "convert").glob("*.py")} == {"__init__.py", *CONVERSIONS}
 
 
+CONTRACT = {"contract", "survey", "subject", "demands", "traces", "wire"}
+"""The modules of the engines' contract, which start what a plan says, and so know the core."""
+
+
 @pytest.mark.parametrize("path", sorted(CORE.glob("testing/*.py")), ids=lambda path: path.stem)
 def test_the_test_servers_stand_alone(path: Path) -> None:
-    """What looks like an engine to xinfer shares no code with it, and the core does not know it."""
-    assert ours(text(path)) <= {"testing"}
-    assert theirs(text(path)) <= {"msgspec"}
+    """What looks like an engine to xinfer shares no code with it, and the core knows neither it nor the contract."""
+    is_contract = path.stem in CONTRACT
+    assert ours(text(path)) <= ({"testing", *LAYERS} if is_contract else {"testing"})
+    assert theirs(text(path)) <= ({"msgspec", "psutil", "pytest"} if is_contract else {"msgspec"})
+
+
+def test_only_the_contract_needs_pytest() -> None:
+    """Whoever starts a test server, or checks a stream, needs none."""
+    paths = CORE.rglob("*.py")
+    assert {path.stem for path in paths if "pytest" in theirs(text(path))} == {"contract"}

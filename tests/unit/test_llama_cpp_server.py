@@ -60,6 +60,7 @@ def configured(*flags: str) -> Any:
         pytest.param("--threads 3", "cpuparams.n_threads", 3, id="threads"),
         pytest.param("-tb 4", "cpuparams_batch.n_threads", 4, id="threads-of-a-batch"),
         pytest.param("--alias a,b", "model_alias", {"a", "b"}, id="two-names"),
+        pytest.param("--api-key sk-1,sk-1", "api_keys", ["sk-1", "sk-1"], id="two-keys"),
         pytest.param("--host 127.0.0.1", "hostnames", ["127.0.0.1"], id="a-host"),
         pytest.param("--n-gpu-layers all", "n_gpu_layers", -2, id="all-layers"),
         pytest.param("-ngl auto", "n_gpu_layers", -1, id="layers-that-fit"),
@@ -85,6 +86,21 @@ def test_a_flag_becomes_a_parameter(flags: str, field: str, value: object) -> No
     for name in field.split("."):
         found = getattr(found, name)
     assert found == value
+
+
+@pytest.mark.parametrize(
+    ("flags", "environ", "keys"),
+    [
+        pytest.param([], {}, None, id="none"),
+        pytest.param([], {"LLAMA_API_KEY": ""}, None, id="an-empty-one"),
+        pytest.param([], {"LLAMA_API_KEY": "sk-1,sk-1"}, ["sk-1", "sk-1"], id="in-the-environment"),
+        pytest.param(["--api-key", "sk-2"], {"LLAMA_API_KEY": "sk-1"}, ["sk-2"], id="a-flag-comes-first"),
+    ],
+)
+def test_the_key_comes_from_the_environment(flags: list[str], environ: dict[str, str], keys: list[str] | None) -> None:
+    """By llama-server's own variable; the wheel itself does not look at it."""
+    options = server.keyed(vars(server.parser().parse_args(["-m", "m.gguf", *flags])), environ)
+    assert getattr(server.configured(options, wheel()), "api_keys", None) == keys
 
 
 @pytest.mark.parametrize(

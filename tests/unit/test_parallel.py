@@ -7,6 +7,8 @@ import pytest
 from xinfer import catalog, parallel
 from xinfer.catalog import Shape
 from xinfer.compose import conf_dir
+from xinfer.facts import Hardware
+from xinfer.parallel import Split
 
 QWEN2_7B = Shape(heads=28, kv_heads=4)
 
@@ -73,6 +75,71 @@ def test_is_legal(heads: int | None, kv_heads: int | None, split: int, expected:
 def test_tensor_parallel(shape: Shape, gpus: int, split: int, why: str) -> None:
     """The largest split that is known to be legal is chosen, with the reason in words."""
     assert parallel.tensor_parallel(shape, gpus) == (split, why)
+
+
+WHOLE = Shape(heads=28, kv_heads=4, layers=28)
+EVENLY = "28 heads and 4 kv heads split evenly over"
+ODD = Shape(heads=9, kv_heads=3, layers=30)
+
+
+@pytest.mark.parametrize(
+    ("shape", "gpus", "expected"),
+    [
+        pytest.param(WHOLE, 1, Split(1, "one GPU"), id="one-gpu"),
+        pytest.param(WHOLE, 4, Split(4, "all 4 GPUs; 28 heads and 4 kv heads split evenly"), id="no-stages-needed"),
+        pytest.param(
+            WHOLE, 8,
+            Split(4, f"{EVENLY} 4", 2, "2 stages of 4 use 8 of 8 GPUs: one stage cannot"),
+            id="two-stages-of-four",
+        ),
+        pytest.param(
+            WHOLE, 6,
+            Split(2, f"{EVENLY} 2", 3, "3 stages of 2 use 6 of 6 GPUs: one stage cannot"),
+            id="rather-all-six-than-four",
+        ),
+        pytest.param(
+            WHOLE, 7,
+            Split(1, f"{EVENLY} 1", 7, "7 stages of 1 use 7 of 7 GPUs: one stage cannot"),
+            id="a-stage-each",
+        ),
+        pytest.param(
+            ODD, 4,
+            Split(
+                1, "9 heads and 3 kv heads split evenly over 1", 4, "4 stages of 1 use 4 of 4 GPUs: one stage cannot"
+            ),
+            id="three-would-leave-one-idle",
+        ),
+        pytest.param(
+            Shape(heads=28, kv_heads=4, layers=1), 8,
+            Split(4, parallel.tensor_parallel(QWEN2_7B, 8)[1]),
+            id="too-few-layers",
+        ),
+        pytest.param(QWEN2_7B, 8, Split(4, parallel.tensor_parallel(QWEN2_7B, 8)[1]), id="layers-not-known"),
+        pytest.param(Shape(layers=28), 4, Split(1, parallel.tensor_parallel(Shape(), 4)[1]), id="heads-not-known"),
+    ],
+)  # fmt: skip
+def test_split(shape: Shape, gpus: int, expected: Split) -> None:
+    """As many GPUs as can work do, with as few stages as that takes."""
+    assert parallel.split(shape, gpus, in_stages=True) == expected
+
+
+def test_a_network_that_cannot_be_dealt() -> None:
+    """Where an engine cannot deal its layers, some GPUs stay idle."""
+    assert parallel.split(WHOLE, 8, in_stages=False) == Split(4, parallel.tensor_parallel(WHOLE, 8)[1])
+
+
+@pytest.mark.parametrize(
+    ("cores", "asked", "expected"),
+    [
+        pytest.param(16, None, (15, "16 cores, of which the load client keeps one"), id="all-but-one"),
+        pytest.param(1, None, (1, "one core, which the load client shares"), id="never-none"),
+        pytest.param(None, None, (None, "the number of cores is not known"), id="not-known"),
+        pytest.param(16, 16, (16, "engine.threads"), id="the-users-word"),
+    ],
+)
+def test_free_threads(cores: int | None, asked: int | None, expected: tuple[int | None, str]) -> None:
+    """A thread for each core but the client's, unless the user says otherwise."""
+    assert parallel.free_threads(Hardware(profile="p", cores=cores), asked) == expected
 
 
 def test_what_eight_gpus_refuse() -> None:

@@ -104,6 +104,15 @@ def test_flags_that_xinfer_must_know_are_refused(name: str, instead: str) -> Non
         Command("engine").override({name: 1}, {})
 
 
+def test_flags_that_an_adapter_needs_are_refused() -> None:
+    """An adapter adds its own to those of every engine."""
+    message = "engine.args.model: the plan sets this flag; say model= instead"
+    with pytest.raises(ConfigError, match=f"^{message}$"):
+        Command("engine").override({"model": "x"}, {}, {"model": "model="})
+    with pytest.raises(ConfigError, match=r"^engine.args.port: "):
+        Command("engine").override({"port": 1}, {}, {"model": "model="})
+
+
 def test_the_users_variables() -> None:
     """They replace planned ones and add their own."""
     command = Command("engine")
@@ -220,3 +229,19 @@ def test_bash_reads_any_words_back(argv: list[str]) -> None:
     """So does a real bash."""
     (line,) = plan("engine", *argv).shell()
     assert pasted(line) == ["engine", *argv]
+
+
+@pytest.mark.parametrize(
+    ("args", "env", "where"),
+    [
+        pytest.param({"api-key": "SECRET"}, {}, "engine.args", id="a-flag"),
+        pytest.param({"admin_api_key": "SECRET"}, {}, "engine.args", id="another-spelling"),
+        pytest.param({}, {"VLLM_API_KEY": "SECRET"}, "engine.env", id="a-variable"),
+    ],
+)
+def test_an_api_key_is_no_part_of_a_plan(args: dict[str, object], env: dict[str, object], where: str) -> None:
+    """Plans are printed and recorded, so a file that has one among the flags is refused, and the key not repeated."""
+    with pytest.raises(ConfigError) as caught:
+        Command("engine").override(args, env)
+    message = f"{where}: a key would be printed and recorded with the plan; say api_key_env=NAME"
+    assert str(caught.value) == message

@@ -29,7 +29,7 @@ def outcome(body: dict[str, Any], **known: Any) -> Three:
         pytest.param("hw.cores", "eq", 4, [4, 4.0], [3, 0], id="eq-number"),
         pytest.param("hw.apple_silicon", "eq", True, [True], [False], id="eq-true"),
         pytest.param("hw.apple_silicon", "eq", False, [False], [True], id="eq-false"),
-        pytest.param("hw.compute_capability", "eq", "9.0", ["9.0"], ["8.9"], id="eq-version"),
+        pytest.param("engine.version", "eq", "0.33.0", ["0.33.0"], ["0.32.0"], id="eq-version"),
         pytest.param("model.format", "ne", "gptq", ["awq", "GPTQ"], ["gptq"], id="ne-text"),
         pytest.param("hw.cores", "ne", 4, [3], [4], id="ne-number"),
         pytest.param("model.format", "in", ["gptq", "awq"], ["gptq", "awq"], ["pytorch", "gpt"], id="in-texts"),
@@ -43,7 +43,7 @@ def outcome(body: dict[str, Any], **known: Any) -> Three:
         pytest.param(
             "engine.version", "version", ">=0.6,<0.9", ["0.6", "0.8.9", "0.7rc1"], ["0.10", "0.5"], id="version"
         ),
-        pytest.param("hw.compute_capability", "version", ">=8", ["8.0", "10.0"], ["7.5"], id="version-of-a-card"),
+        pytest.param("hw.compute_capability", "ge", 8, [8.0, 10.0], [7.5], id="ge-capability"),
         pytest.param(
             "engine.version", "version", ">=0.33", ["0.33.0+cu129"], ["0.32.0+cu129"], id="version-of-a-build"
         ),

@@ -55,6 +55,26 @@ def test_the_plan_begins_with_what_it_is_about(planned: flow.Planned) -> None:
     assert lines[10 : 10 + len(planned.decision.because)] == [f"  {reason}" for reason in planned.decision.because]
 
 
+def test_todays_pack_is_in_the_plan_where_it_disagrees(planned: flow.Planned) -> None:
+    """One line for each engine that it judges otherwise, and below it what makes the difference."""
+    assert planned.today
+    lines = report.plan_text(planned).partition("\ntoday: engines-2026-11 judges otherwise\n")[2].split("\n\n")[0]
+    said = [line for line in lines.splitlines() if not line.startswith("    ")]
+    assert said == [
+        f"  {each.engine}: {each.today}, where xinference-2024-08 says {each.verdict}" for each in planned.today
+    ]
+    mlx = lines.partition("  mlx: unknown, where xinference-2024-08 says no\n")[2]
+    assert "    FAILED  apple-silicon: hw.apple_silicon is false; expected true  [page: Xinference user guide" in mlx
+    assert "    unknown system: hw.os is not known; expected one of darwin, linux  [page: MLX documentation" in mlx
+    assert "\n              hw.os is not known; say it with hw.os=…" in mlx
+
+
+@pytest.mark.parametrize("today", [None, ()], ids=["not-compared", "of-one-mind"])
+def test_nothing_is_said_where_the_packs_agree(planned: flow.Planned, today: Any) -> None:
+    """Nor where nothing was compared."""
+    assert "\ntoday:" not in report.plan_text(msgspec.structs.replace(planned, today=today))
+
+
 def test_the_plan_ends_with_what_to_do(planned: flow.Planned) -> None:
     """Every command can be pasted, and every flag has its reason beside it."""
     text = report.plan_text(planned)

@@ -31,6 +31,7 @@ rocm:
   installs: [[torch==2.1], [--no-deps, engine==1.0]]
   others:
     "0.9": [[engine==0.9]]
+apple: "its documentation has a build from source"
 """
 
 
@@ -83,6 +84,14 @@ def test_a_variant_that_is_not_there(path: Path) -> None:
     message = "engine: no xpu build is known to its plugin; known: cuda, cpu, rocm"
     with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
         requirement.read(path, "engine", "xpu")
+
+
+def test_a_variant_that_no_index_has(path: Path) -> None:
+    """The message says what there is instead, and which variants are known."""
+    instead = "its documentation has a build from source; or engine.python="
+    message = f"engine: no apple build: {instead}; known: cuda, cpu, rocm"
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        requirement.read(path, "engine", "apple")
 
 
 def test_an_environment_of_our_own(path: Path) -> None:

@@ -49,6 +49,8 @@ def test_no_two_published_quantizations_of_one_artefact_are_merged() -> None:
         pytest.param("size", "0.5", "0_5", id="0.5"),
         pytest.param("size", "0.5B", "0_5", id="0.5B"),
         pytest.param("size", "135m", "0_135", id="135m"),
+        pytest.param("size", "7.62", "7_62", id="a-counted-size"),
+        pytest.param("size", "7.620B", "7_62", id="a-counted-size-with-a-zero-behind-it"),
         pytest.param("size", "8x7b", "46_7", id="8x7b-is-46.7-billion"),
         pytest.param("format", "gguf", "ggufv2", id="gguf"),
         pytest.param("format", "GGML", "ggmlv3", id="ggml"),

@@ -1,4 +1,4 @@
-"""Write a GGUF file as a Hugging Face folder, dequantised: ``gguf_to_hf.py GGUF FOLDER float32|bfloat16``.
+"""Write a GGUF file as a Hugging Face folder, dequantised: ``gguf_to_folder.py GGUF FOLDER float32|bfloat16``.
 
 Needs numpy and gguf, no PyTorch. The folder appears whole or not at all.
 """
@@ -137,7 +137,7 @@ def main(source: str, folder: str, dtype: str) -> None:
     target = Path(folder)
     try:
         reader = GGUFReader(source)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, IndexError, OverflowError) as error:
         sys.exit(f"{source} is not a whole GGUF file: {error}")
     meta = {name: field.contents() for name, field in reader.fields.items()}
     settings = config(meta, {tensor.name.split(".")[-2] for tensor in reader.tensors}, dtype)

@@ -1,8 +1,6 @@
-"""Write a GGUF file with other weights: ``requantize.py GGUF TARGET Q4_0|Q8_0|BF16|F16|F32``.
+"""Write a GGUF file with other weights: ``gguf_to_gguf.py GGUF TARGET Q4_0|Q8_0|BF16|F16|F32``.
 
-Needs numpy and gguf.
-
-Vectors keep their type; the embedding keeps 8 bits where 4 are asked for, as llama-quantize does it.
+Needs gguf. Vectors keep their type; the embedding keeps 8 bits where 4 are asked for, as llama-quantize does it.
 """
 
 from __future__ import annotations
@@ -19,7 +17,12 @@ FILE_TYPES = {name: f"MOSTLY_{name}" for name in ("Q4_0", "Q8_0", "BF16", "F16")
 
 def main(source: str, target: str, kind: str) -> None:
     """Convert one file; it appears whole or not at all."""
-    reader, path = GGUFReader(source), Path(target)
+    if kind not in FILE_TYPES:
+        sys.exit(f"{kind} is not a type of weights that is written; written are {', '.join(FILE_TYPES)}")
+    try:
+        reader, path = GGUFReader(source), Path(target)
+    except (OSError, ValueError, IndexError, OverflowError) as error:
+        sys.exit(f"{source} is not a whole GGUF file: {error}")
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}-{os.getpid()}")
     writer = GGUFWriter(partial, reader.fields["general.architecture"].contents())

@@ -1,7 +1,7 @@
 """A server that looks like an engine's, answers at a set speed, and fails on request.
 
 Run as a script: ``python fake_engine.py --port 8080 --behaviour die-mid-stream``. A token is a word; every
-completion has exactly ``max_tokens`` of them.
+completion has exactly ``max_tokens`` of them. Where FAKE_API_KEY is set, it asks for that key.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ BEHAVIOURS = (
     "fork-children",
     "ignore-sigterm",
     "die-mid-stream",
+    "tell-key",
 )
+KEY_VARIABLE = "FAKE_API_KEY"
 DEATH = 3
 """The exit code of every death on request."""
 
@@ -67,6 +69,11 @@ class Handler(BaseHTTPRequestHandler):
         behaviour = self.server.options.behaviour
         if self.path == "/tokenize":
             self._answer(HTTPStatus.OK, {"tokens": list(range(len(body["content"].split())))})
+        elif not is_allowed(self.headers.get("Authorization")):
+            self._answer(HTTPStatus.UNAUTHORIZED, {"error": "no such key"})
+        elif behaviour == "tell-key":
+            say(f"asked with {self.headers.get('Authorization')}")
+            self._answer(HTTPStatus.INTERNAL_SERVER_ERROR, {"error": f"sent: {self.headers.get('Authorization')}"})
         elif behaviour == "die-after-health":
             die("the first request was too much")
         elif behaviour == "refuse-completion":
@@ -120,6 +127,12 @@ class Handler(BaseHTTPRequestHandler):
 
 
 PATHS = ("/v1/completions", "/v1/chat/completions")
+
+
+def is_allowed(authorization: str | None) -> bool:
+    """Say whether a request may be answered: with the right key, or where none is asked for."""
+    key = os.environ.get(KEY_VARIABLE)
+    return key is None or authorization == f"Bearer {key}"
 
 
 def tokens(body: dict[str, Any]) -> int:

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
-from xinfer import engines
+from xinfer import artefacts, engines
 from xinfer.engines import Job
-from xinfer.plan import Command, LaunchPlan
+from xinfer.plan import Artefact, Command, LaunchPlan
 from xinfer.testing import fake_engine
+
+FETCH = {
+    "write": "import pathlib, sys; d = pathlib.Path(sys.argv[1]); d.mkdir(); (d / 'model').write_bytes(b'x' * 9999)",
+    "hang": "import os, sys, time; os.mkdir(sys.argv[1]); open(sys.argv[1] + '/begun', 'w').close(); time.sleep(600)",
+    "full": "import os, sys; os.mkdir(sys.argv[1]); sys.exit('OSError: [Errno 28] No space left on device')",
+}
+"""Programs that fetch a model into a directory, or do not."""
 
 
 class Settings(engines.Settings, frozen=True, kw_only=True):
@@ -17,6 +24,8 @@ class Settings(engines.Settings, frozen=True, kw_only=True):
     behaviour: str = "serve"
     breaks: Literal["plan"] | None = None
     """Where the plugin itself breaks."""
+    installs: tuple[tuple[str, ...], ...] = ()
+    weights: Literal["write", "hang", "full"] | None = None
 
 
 class Fake:
@@ -26,9 +35,10 @@ class Fake:
     title = "Fake"
     port = 9009
     conf = Path(__file__).parent / "conf"
+    key_variables: ClassVar[dict[str, str]] = {fake_engine.KEY_VARIABLE: "{key}"}
 
     def plan(self, job: Job) -> LaunchPlan:
-        """Return a plan that needs nothing installed."""
+        """Return a plan that needs nothing installed, unless that was asked for."""
         asked = engines.settings(job, Settings)
         if asked.breaks == "plan":
             raise KeyError("launch")
@@ -39,8 +49,24 @@ class Fake:
         command.set("FAKE_PLUGIN", "it's 1", because="a value that a shell must quote")
         command.override(asked.args, asked.env)
         return LaunchPlan(
-            engine=self.name, version="0.1", variant="python", port=job.port, model=job.spec.family, **command.parts
-        )
+            engine=self.name, version="0.1", variant="python", port=job.port, model=job.spec.family,
+            environment=_environment(asked, job), weights=_weights(asked, job), **command.parts,
+        )  # fmt: skip
+
+
+def _environment(asked: Settings, job: Job) -> Artefact | None:
+    if not asked.installs:
+        return None
+    return artefacts.environment(
+        "fake-python-0.1", asked.installs, home=job.home, python=job.python, installer=job.installer
+    )
+
+
+def _weights(asked: Settings, job: Job) -> tuple[Artefact, ...]:
+    if asked.weights is None:
+        return ()
+    path = f"{job.home}/models/fake-{asked.weights}"
+    return (Artefact(path=path, steps=((job.python, "-c", FETCH[asked.weights], path),)),)
 
 
 class Partial:

@@ -1,0 +1,39 @@
+"""The five engines keep the contract, with the real model."""
+
+from __future__ import annotations
+
+import pytest
+
+from xinfer.testing import EngineContract
+
+pytestmark = pytest.mark.e2e
+
+RULES = "rules=engines-2026-11"
+
+
+class TestLlamaCpp(EngineContract):
+    engine = "llama_cpp"
+    overrides = (RULES,)
+
+
+class TestTransformers(EngineContract):
+    engine = "transformers"
+    overrides = (RULES,)
+    reports_cached_tokens = False
+
+
+class TestVllm(EngineContract):
+    engine = "vllm"
+    overrides = (RULES,)
+    reports_cached_tokens = False
+
+
+class TestSglang(EngineContract):
+    engine = "sglang"
+    overrides = (RULES,)
+    reports_cached_tokens = False
+
+
+class TestMlx(EngineContract):
+    engine = "mlx"
+    overrides = (RULES,)

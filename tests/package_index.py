@@ -1,0 +1,106 @@
+"""An index of packages on loopback, for pip and uv to ask instead of any other."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import threading
+import zipfile
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Index:
+    """The files that the index has, and what is wrong with them."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.hashes: dict[str, str] = {}
+        """Instead of the right ones."""
+        self.missing_bytes = 0
+        """How many bytes less than promised are sent of a file."""
+
+    def add(self, name: str, payload: bytes = b"") -> str:
+        """Add version 1.0 of a package with one module, and return its file's name."""
+        content, info = BytesIO(), f"{name}-1.0.dist-info"
+        members: dict[str, str | bytes] = {
+            f"{name}.py": "NUMBER = 1\n",
+            f"{name}.bin": payload,
+            f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n",
+            f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        }
+        with zipfile.ZipFile(content, "w") as wheel:
+            for member, text in members.items():
+                wheel.writestr(member, text)
+            wheel.writestr(f"{info}/RECORD", "".join(f"{member},,\n" for member in (*members, f"{info}/RECORD")))
+        file = f"{name}-1.0-py3-none-any.whl"
+        self.files[file] = content.getvalue()
+        return file
+
+    def answer(self, path: str) -> bytes | None:
+        """Return a page of links to a package's files, or a file."""
+        *_, kind, name = path.rstrip("/").split("/")
+        if kind == "simple":
+            return "".join(self._link(file) for file in self.files if file.startswith(f"{name}-")).encode() or None
+        return self.files.get(name)
+
+    def _link(self, file: str) -> str:
+        digest = self.hashes.get(file) or hashlib.sha256(self.files[file]).hexdigest()
+        return f'<a href="/files/{file}#sha256={digest}">{file}</a>'
+
+    @contextmanager
+    def served(self) -> Iterator[int]:
+        """Answer on a port while the body runs."""
+        server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), {"index": self}))
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
+            thread.join()
+            server.server_close()
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers what an installer asks."""
+
+    index: Index
+
+    def do_HEAD(self) -> None:
+        self.answer(sends_body=False)
+
+    def do_GET(self) -> None:
+        self.answer(sends_body=True)
+
+    def answer(self, *, sends_body: bool) -> None:
+        body, is_file = self.index.answer(self.path), self.path.startswith("/files/")
+        if body is None:
+            self.send_error(404)
+            return
+        self.send_response(200)
+        self.send_header("Content-Type", "application/octet-stream" if is_file else "text/html")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        less = self.index.missing_bytes if is_file else 0
+        self.wfile.write(body[: len(body) - less] if sends_body else b"")
+
+    def log_message(self, *_: object) -> None:
+        """Print nothing."""
+
+
+def settings(port: int, cache: Path) -> dict[str, str]:
+    """Return the variables that let pip and uv ask a port, with no other index, cache, setting or patience."""
+    url = f"http://127.0.0.1:{port}/simple"
+    return {
+        "PIP_INDEX_URL": url, "PIP_CONFIG_FILE": os.devnull, "PIP_NO_CACHE_DIR": "1", "PIP_RETRIES": "0",
+        "UV_DEFAULT_INDEX": url, "UV_NO_CONFIG": "1", "UV_CACHE_DIR": str(cache), "UV_HTTP_RETRIES": "0",
+        "UV_PYTHON_DOWNLOADS": "never", "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }  # fmt: skip

@@ -1,0 +1,1 @@
+"""A Markov chain as an inference engine for xinfer."""

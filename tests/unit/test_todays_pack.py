@@ -1,0 +1,335 @@
+"""The pack of today's engines: what each serves where; every condition decides a row, and is met in another."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+
+from xinfer import catalog, decision, hardware, packs, rules
+from xinfer.catalog import Shape, Spec
+from xinfer.compose import Composer, conf_dir, read
+from xinfer.decision import Prefer
+from xinfer.disagreement import TODAY
+from xinfer.facts import Gpu, Hardware
+
+if TYPE_CHECKING:
+    from xinfer.catalog import Family
+    from xinfer.rules import Pack, Verdict
+
+ENGINES = ("vllm", "sglang", "transformers", "llama_cpp", "mlx")
+
+
+@cache
+def pack() -> Pack:
+    return packs.load(read(conf_dir() / "rules" / f"{TODAY}.yaml"), TODAY)
+
+
+@cache
+def families() -> dict[str, Family]:
+    return catalog.load(conf_dir() / "model")
+
+
+def server(*isa: str, arch: str = "x86_64") -> Hardware:
+    return Hardware(profile="server", os="linux", arch=arch, isa=isa, apple_silicon=False, gpus=0)
+
+
+def cuda(capability: str) -> Hardware:
+    return Hardware(profile="card", os="linux", gpus=1, gpu=Gpu(vendor="nvidia", compute_capability=capability))
+
+
+MACHINES = {
+    "server": server("avx2", "avx512f"),
+    "amx-server": server("avx2", "avx512f", "amx_tile"),
+    "old-server": server("avx"),
+    "arm-server": server("neon", arch="aarch64"),
+    "v100": cuda("7.0"),
+    "gtx-980": cuda("5.2"),
+    "gtx-780": cuda("3.5"),
+    "intel-gpu": Hardware(profile="arc", os="linux", arch="x86_64", gpus=1, gpu=Gpu(vendor="intel")),
+    "intel-mac": Hardware(profile="mac", os="darwin", arch="x86_64", isa=("avx2",), apple_silicon=False, gpus=0),
+    "windows": Hardware(profile="windows", os="windows", arch="x86_64", isa=("avx2",), gpus=0),
+    "unknown": Hardware(profile="unknown"),
+}
+"""Machines that no profile is; every other name is a profile's."""
+
+
+@cache
+def machine(name: str) -> Hardware:
+    return MACHINES.get(name) or hardware.declared(read(conf_dir() / "hw" / f"{name}.yaml"))
+
+
+def artefact(text: str) -> Spec:
+    """Build an artefact from its format, quantization and, if it is no Llama, architecture."""
+    form, quantization, *named = text.split()
+    architecture = named[0] if named else "LlamaForCausalLM"
+    return Spec(
+        family="f", size="7", format=form, quantization=quantization, hub="huggingface", id="a/b",
+        shape=Shape(architecture=None if architecture == "?" else architecture),
+    )  # fmt: skip
+
+
+@cache
+def judge(engine: str, where: str, what: str) -> Verdict:
+    return pack().judge(engine, rules.gather(artefact(what), machine(where)))
+
+
+# --- which engine serves what, where ---
+
+TABLE: dict[str, dict[str, dict[str, str]]] = {
+    "vllm": {
+        "pytorch none": {
+            "h100": "yes", "t4": "yes", "rtx4090": "yes", "a100-80g": "yes", "rocm": "yes", "server": "yes",
+            "amx-server": "yes", "arm-server": "yes",
+            "cuda": "unknown compute-capability", "cpu": "unknown cpu-build", "intel-gpu": "unknown device",
+            "v100": "no compute-capability", "old-server": "no cpu-build", "windows": "no linux",
+            "apple": "no linux", "m3-max": "no linux", "intel-mac": "no linux",
+        },
+        "pytorch 4-bit": {"h100": "no pytorch-quantization", "server": "no pytorch-quantization"},
+        "awq Int4": {
+            "h100": "yes", "t4": "yes", "server": "yes", "rocm": "unknown rocm-quantized",
+            "arm-server": "no cpu-quantized",
+        },
+        "awq Int8": {"h100": "no awq-quantization"},
+        "gptq Int4": {
+            "h100": "yes", "server": "yes", "rocm": "unknown rocm-quantized", "arm-server": "no cpu-quantized",
+        },
+        "gptq Int8": {"h100": "yes", "t4": "yes"},
+        "gptq 8bits": {"h100": "yes"},
+        "gptq Int3": {"h100": "no gptq-quantization", "server": "no gptq-quantization"},
+        "fp8 fp8": {"h100": "yes", "t4": "yes", "rocm": "yes", "server": "unknown cpu-fp8"},
+        "ggufv2 Q4_0": {"h100": "no format", "server": "no format"},
+        "mlx 4-bit": {"h100": "no format", "apple": "no format linux"},
+        "pytorch none ChatGLMModel": {"h100": "yes", "server": "yes"},
+        "pytorch none QWenLMHeadModel": {"h100": "no dropped-architecture", "rocm": "unknown architecture"},
+        "pytorch none BaichuanForCausalLM": {"h100": "no dropped-architecture", "server": "no dropped-architecture"},
+        "pytorch none OfTomorrowForCausalLM": {"h100": "unknown architecture", "server": "unknown architecture"},
+    },
+    "sglang": {
+        "pytorch none": {
+            "h100": "yes", "t4": "yes", "server": "yes", "old-server": "yes", "arm-server": "yes", "cpu": "yes",
+            "cuda": "unknown compute-capability", "rocm": "unknown device", "intel-gpu": "unknown device",
+            "v100": "no compute-capability", "apple": "no linux", "windows": "no linux",
+        },
+        "pytorch 8-bit": {"h100": "no pytorch-quantization"},
+        "awq Int4": {
+            "h100": "yes", "t4": "yes", "amx-server": "yes", "server": "no cpu-quantized", "rocm": "unknown device",
+        },
+        "awq Int8": {"h100": "no awq-quantization"},
+        "gptq Int4": {
+            "h100": "yes", "rtx4090": "yes", "amx-server": "yes", "t4": "no quantized-compute-capability",
+            "server": "no cpu-quantized", "cpu": "unknown cpu-quantized", "rocm": "unknown device rocm-gptq",
+        },
+        "gptq Int3": {"h100": "no gptq-quantization"},
+        "fp8 fp8": {
+            "h100": "yes", "a100-80g": "yes", "t4": "no quantized-compute-capability", "server": "no cpu-quantized",
+        },
+        "ggufv2 Q4_0": {"h100": "no gguf", "server": "no gguf"},
+        "mlx none": {"h100": "no format"},
+        "ggmlv3 q4_0": {"h100": "no format"},
+        "pytorch none QWenLMHeadModel": {"h100": "yes", "server": "yes"},
+        "pytorch none InternLMForCausalLM": {"h100": "unknown architecture"},
+    },
+    "transformers": {
+        "pytorch none": {
+            "h100": "yes", "rocm": "yes", "apple": "yes", "m3-max": "yes", "server": "yes", "old-server": "yes",
+            "cpu": "yes", "windows": "yes", "intel-mac": "yes",
+            "intel-gpu": "yes", "cuda": "unknown compute-capability", "v100": "no compute-capability",
+        },
+        "pytorch 4-bit": {"h100": "yes", "server": "yes"},
+        "pytorch Int4": {"h100": "no pytorch-quantization"},
+        "awq Int4": {"h100": "unknown packages"},
+        "awq Int3": {"h100": "no awq-quantization"},
+        "gptq Int3": {"h100": "unknown packages", "server": "unknown packages"},
+        "gptq Int4-Int8Mix": {"h100": "no gptq-quantization"},
+        "fp8 fp8": {"h100": "unknown packages", "v100": "no compute-capability"},
+        "ggufv2 Q4_0": {"h100": "no gguf", "server": "no gguf"},
+        "mlx none": {"apple": "no format"},
+        "pytorch none ChatGLMModel": {"h100": "unknown architecture", "server": "unknown architecture"},
+    },
+    "llama_cpp": {
+        "ggufv2 Q4_0": {
+            "server": "yes", "old-server": "yes", "arm-server": "yes", "cpu": "yes", "apple": "yes", "m3-max": "yes",
+            "rocm": "yes", "h100": "yes", "v100": "yes", "gtx-980": "yes", "intel-gpu": "yes", "intel-mac": "yes",
+            "windows": "yes", "cuda": "unknown compute-capability", "gtx-780": "no compute-capability",
+        },
+        "ggufv2 q2_k QWenLMHeadModel": {"server": "yes"},
+        "ggufv2 F32 BaiChuanForCausalLM": {"server": "yes"},
+        "ggufv2 Q4_0 InternLMForCausalLM": {"server": "unknown architecture"},
+        "ggmlv3 q4_0": {"server": "no format", "h100": "no format"},
+        "pytorch none": {"server": "no format"},
+        "mlx 4-bit": {"apple": "no format"},
+    },
+    "mlx": {
+        "mlx none": {
+            "apple": "yes", "m3-max": "yes", "server": "yes", "old-server": "yes", "arm-server": "yes", "cpu": "yes",
+            "h100": "yes", "t4": "yes", "cuda": "unknown compute-capability", "v100": "no compute-capability",
+            "rocm": "no device", "intel-gpu": "no device", "windows": "no system", "intel-mac": "no apple-silicon",
+        },
+        "mlx None": {"apple": "yes"},
+        "mlx 4-bit": {"apple": "yes", "server": "yes"},
+        "mlx 8bit": {"apple": "yes"},
+        "mlx Int4": {"apple": "no mlx-quantization"},
+        "pytorch none": {"apple": "yes", "server": "yes", "h100": "yes"},
+        "pytorch 8-bit": {"apple": "no pytorch-quantization"},
+        "awq Int4": {"apple": "yes", "server": "yes"},
+        "awq Int8": {"apple": "no awq-quantization"},
+        "gptq Int4": {"apple": "no format"},
+        "fp8 fp8": {"apple": "no format"},
+        "ggufv2 Q4_0": {"apple": "no format", "server": "no format"},
+        "mlx 4-bit QWenLMHeadModel": {"apple": "yes"},
+        "mlx 4-bit ChatGLMModel": {"apple": "no missing-architecture"},
+        "pytorch none OrionForCausalLM": {"server": "no missing-architecture"},
+        "pytorch none OfTomorrowForCausalLM": {"apple": "unknown architecture"},
+    },
+}  # fmt: skip
+"""By engine, artefact and machine: the verdict, and the conditions that a no fails or that leave it open."""
+ROWS = [
+    pytest.param(engine, what, where, said, id=f"{engine}-{what}-{where}".replace(" ", "-"))
+    for engine, artefacts in TABLE.items()
+    for what, machines in artefacts.items()
+    for where, said in machines.items()
+]
+
+
+@pytest.mark.parametrize(("engine", "what", "where", "said"), ROWS)
+def test_a_verdict(engine: str, what: str, where: str, said: str) -> None:
+    """Each engine serves what its packages and pages say, and the conditions in the way are exactly these."""
+    verdict = judge(engine, where, what)
+    against = verdict.of("failed") or verdict.of("unknown")
+    assert [verdict.verdict, *(finding.id for finding in against)] == said.split()
+
+
+@pytest.mark.parametrize(
+    ("engine", "condition"), [(engine, condition) for engine in ENGINES for condition in pack().engines[engine]]
+)
+def test_every_condition_decides_a_row(engine: str, condition: rules.Condition) -> None:
+    """It is met where it applies in one row, and keeps another from being a yes."""
+    met, against = False, False
+    for what, machines in TABLE[engine].items():
+        for where in machines:
+            verdict = judge(engine, where, what)
+            (found,) = [f for f in verdict.findings if f.id == condition.id]
+            facts = rules.gather(artefact(what), machine(where))
+            applies = condition.when is None or condition.when.test(facts) is True
+            met |= found.result == "met" and applies
+            against |= found in (verdict.of("failed") or verdict.of("unknown")) and applies
+    assert against, "no row in which it decides"
+    assert met, "no row in which it applies and holds"
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_an_architecture_that_is_not_known_is_unknown(engine: str) -> None:
+    """Neither a name that nobody has published nor a record without one refuses an engine."""
+    form = {"llama_cpp": "ggufv2 Q4_0", "mlx": "mlx none"}.get(engine, "pytorch none")
+    where = "apple" if engine == "mlx" else "server"
+    for name in ("?", "NeverSeenForCausalLM"):
+        verdict = judge(engine, where, f"{form} {name}")
+        assert verdict.verdict == "unknown"
+        assert "architecture" in [finding.id for finding in verdict.of("unknown")]
+
+
+def test_why_a_failure_is_open() -> None:
+    """A source that contradicts another is named with it; where more may be possible, the pack says what."""
+    (awq,) = judge("vllm", "rocm", "awq Int4").of("unknown")
+    assert awq.fix == "vLLM documentation, Quantization says no, vLLM 0.33.0 does not"
+    (other,) = judge("vllm", "server", "pytorch none NeverSeenForCausalLM").of("unknown")
+    assert other.fix == "vLLM may know it, or run it with the code of transformers"
+
+
+# --- the model that everybody can have ---
+
+
+@pytest.mark.parametrize(
+    ("engine", "form", "quantization"),
+    [
+        pytest.param("llama_cpp", "ggufv2", "Q4_1", id="llama_cpp-as-published"),
+        pytest.param("llama_cpp", "ggufv2", "Q4_0", id="llama_cpp-derived"),
+        pytest.param("vllm", "pytorch", "none", id="vllm"),
+        pytest.param("sglang", "pytorch", "none", id="sglang"),
+        pytest.param("transformers", "pytorch", "none", id="transformers"),
+        pytest.param("mlx", "mlx", "none", id="mlx"),
+        pytest.param("mlx", "pytorch", "none", id="mlx-reads-a-folder-of-transformers"),
+    ],
+)
+def test_the_default_model_runs_on_all_five_engines_of_a_plain_server(
+    engine: str, form: str, quantization: str
+) -> None:
+    """Each engine says yes to one of its formats, without a GPU."""
+    found = catalog.select(families()["smollm2-135m-instruct"], day=None, format=form, quantization=quantization)
+    facts = rules.gather(found[0], machine("server"))
+    assert pack().judge(engine, facts).verdict == "yes"
+
+
+# --- the order ---
+
+
+def test_the_order_of_each_device() -> None:
+    """Every device has one of its own, which begins with the engine that suits it best."""
+    orders = pack().preferences | {"default": pack().preference}
+    assert {device: order[0] for device, order in orders.items()} == {
+        "cpu": "llama_cpp", "cuda": "vllm", "rocm": "vllm", "apple": "mlx", "default": "vllm",
+    }  # fmt: skip
+    for order in orders.values():
+        assert set(order) <= set(ENGINES)
+    assert set(pack().order(machine("apple"))) == set(ENGINES)
+
+
+@cache
+def prefer() -> Prefer:
+    return msgspec.convert(Composer().compose([])["prefer"], Prefer)
+
+
+@pytest.mark.parametrize(
+    ("where", "model", "engine", "form"),
+    [
+        pytest.param("server", "qwen2-instruct", "llama_cpp", "ggufv2", id="a-server"),
+        pytest.param("h100", "qwen2-instruct", "vllm", "pytorch", id="a-known-card"),
+        pytest.param("cuda", "qwen2-instruct", "vllm", "pytorch", id="any-card"),
+        pytest.param("rocm", "qwen2-instruct", "vllm", "pytorch", id="rocm"),
+        pytest.param("apple", "qwen2-instruct", "mlx", "pytorch", id="apple-silicon"),
+        pytest.param("apple", "glm4-chat", "llama_cpp", "ggufv2", id="what-mlx-does-not-know"),
+        pytest.param("h100", "qwen-chat", "sglang", "pytorch", id="what-vllm-has-dropped"),
+        pytest.param("rocm", "qwen-chat", "llama_cpp", "ggufv2", id="where-sglang-is-not-packaged"),
+        pytest.param("intel-mac", "qwen2-instruct", "llama_cpp", "ggufv2", id="an-intel-mac"),
+        pytest.param("h100", "smollm2-135m-instruct", "llama_cpp", "ggufv2", id="what-is-published-comes-first"),
+        pytest.param("unknown", "qwen2-instruct", "vllm", "pytorch", id="nothing-is-known"),
+    ],
+)
+def test_what_is_chosen(where: str, model: str, engine: str, form: str) -> None:
+    """The first engine of the device's order that may serve something of the model."""
+    candidates = catalog.select(families()[model], day=catalog.DAYS[-1])
+    made = decision.decide(pack(), candidates, machine(where), prefer(), engine=None, broken={}, tokens=4096)
+    assert (made.engine, made.spec.format) == (engine, form)
+
+
+# --- sources ---
+
+
+def test_every_condition_has_a_source() -> None:
+    """A package or a page with its day, and the place in it; a condition of xinfer's own says whose plugin it is of."""
+    for engine in ENGINES:
+        for condition in pack().engines[engine]:
+            source = condition.source
+            assert all((source.title, source.where, source.at)), (engine, condition.id)
+            assert re.fullmatch(r"202[56]-\d\d(-\d\d)?", source.date), (engine, condition.id)
+            assert source.date <= pack().date
+            assert source.kind in {"page", "code"} or str(source.at).startswith(engine), (engine, condition.id)
+
+
+def test_what_the_pack_is_about() -> None:
+    """The five engines, today's catalogue, every family; and its name is its file's."""
+    assert (pack().name, pack().catalog, pack().families) == (TODAY, None, ())
+    assert tuple(pack().engines) == ENGINES
+
+
+def test_no_engine_is_asked_by_family() -> None:
+    """Engines know architectures, not the names that a catalogue gives to families."""
+    asked: set[Any] = {fact for judged in pack().engines.values() for condition in judged for fact in condition.facts}
+    assert asked == {
+        "model.format", "model.quantization", "model.architecture", "hw.os", "hw.arch", "hw.isa", "hw.device",
+        "hw.compute_capability", "hw.apple_silicon",
+    }  # fmt: skip

@@ -1,0 +1,55 @@
+"""What is to be started on this machine: the decision and the plan, with the facts that the profile left open."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from xinfer import flow, hardware
+from xinfer.errors import Missing, Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from xinfer.compose import Composer
+    from xinfer.flow import Planned
+    from xinfer.plan import LaunchPlan
+
+detect = cache(hardware.detect)
+"""This machine, read once: a sweep asks for it in every cell."""
+
+
+def first(config: Mapping[str, Any], composer: Composer) -> Planned:
+    """Decide and plan for the machine that was asked for, refusals included."""
+    return flow.plan(flow.ask(dict(config), composer, detect=detect), composer)
+
+
+def here(planned: Planned, composer: Composer, progress: Callable[[str], object], *, port: int | None) -> Planned:
+    """Plan again with what this machine adds to the profile; a server that runs already is left as it is.
+
+    ``port`` is what to listen on; null: what was asked for, else the engine's own. Raises Refused when the rules
+    say no, Missing when this machine is not the one that was asked for.
+    """
+    launched(planned)
+    if planned.decision.engine == "external":
+        return planned
+    asked = planned.ask
+    lacks = hardware.missing(asked.hardware, detect())
+    if lacks:
+        raise Missing(f"this machine lacks what hw={asked.hardware.profile} declares: {'; '.join(lacks)}")
+    completed = msgspec.structs.replace(asked, hardware=hardware.completed(asked.hardware, detect()))
+    planned = flow.plan(completed, composer, port=port)
+    need = launched(planned).memory
+    if need.fits is False:
+        parts = sum(part for part in (need.weights_gib, need.kv_gib, need.overhead_gib) if part is not None)
+        progress(f"warning: needs at least {parts:.1f} GiB; {need.available_gib:.1f} GiB are available")
+    return planned
+
+
+def launched(planned: Planned) -> LaunchPlan:
+    """Return the launch plan; raise Refused with the rules' reasons where there is none."""
+    if planned.launch is None:
+        raise Refused(planned.decision.because[0], details=planned.decision.because[1:])
+    return planned.launch
