@@ -144,7 +144,7 @@ def _fetched(spec: Spec, home: str, python: str) -> Weights:
         package, command = CLIENTS[spec.hub]
         tool = environment(f"tool-{command}", [(package,)], home=home, python=python)
         revision = ("--revision", spec.revision) if spec.revision else ()
-        step = (f"{tool.path}/bin/{command}", "download", source, name, "--local-dir", path, *revision)
+        step = (f"{tool.path}/bin/{command}", "download", source, name, *spec.parts, "--local-dir", path, *revision)
     else:
         known = ", ".join(("pypi", *CLIENTS))
         message = f"no way is known to fetch a single file from the hub {spec.hub!r}; known: {known}"

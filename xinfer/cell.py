@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from xinfer import __version__, apikey, environment, flow, judgement, load, metrics, record, report, validity
+from xinfer import __version__, apikey, environment, flow, interview, judgement, load, metrics, record, report, validity
 from xinfer.client import Target
 from xinfer.errors import ConfigError, EngineError, XinferError
 from xinfer.judgement import detect
@@ -124,6 +124,8 @@ class Attempt:
         if numbers.failed == numbers.requests:
             reasons = sorted({sample.error for sample in samples.measured if sample.error})
             raise EngineError(f"all {numbers.requests} requests failed: {', '.join(reasons)}")
+        named = msgspec.structs.replace(target, model=samples.run.capabilities.model)
+        self._fields["answer"] = interview.sample(named)
 
     def _make_directory(self) -> None:
         """Make the place for the record before anything is tried that is worth one."""

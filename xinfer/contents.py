@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _WHOLE = "model.safetensors"
 _INDEX = f"{_WHOLE}.index.json"
 _PICKLE_INDEX = "pytorch_model.bin.index.json"
+_MOST_TENSORS = 500_000
+"""Five times as many as the largest mixtures of experts have."""
 _MOST_HEADERS = 64
 """How many shards' headers are read where the files are far away."""
 _PARTIAL = re.compile(r"adapter|consolidated|optimizer|training_args|scheduler|rng_state")
@@ -112,7 +114,7 @@ def _network(files: Files, name: str | None, allowed: Allowed) -> Iterator[Spec]
     code = network.remote_code(config, tokenizer)
     _check(files, weights[0], allowed, code=code, is_pickled=not tensors)
     is_chat = "chat_template" in tokenizer or any(file in files.sizes for file in _TEMPLATES)
-    described = network.of_config(config, is_chat=is_chat)
+    described = network.of_config(config, mapping(files, "generation_config.json"), is_chat=is_chat)
     packed, parameters, uncounted = _counted(files, tensors, config)
     yield Spec(
         family=name or naming.family(files.place.rpartition("/")[2]),
@@ -126,7 +128,7 @@ def _network(files: Files, name: str | None, allowed: Allowed) -> Iterator[Spec]
 
 def _check(files: Files, first: str, allowed: Allowed, *, code: str | None, is_pickled: bool) -> None:
     """Refuse what is not whole, and what would be executed without having been allowed."""
-    if not any(file in _TOKENIZERS or file.endswith(".tiktoken") for file in files.sizes):
+    if code is None and not _TOKENIZERS & set(files.sizes):  # a tokenizer of its own code has files of its own
         raise ConfigError(f"{files.place}: has no tokenizer, such as tokenizer.json; download the whole model")
     if is_pickled and not allowed.pickle:
         danger = f"has only pickled weights, as {first}, which execute what is in them"
@@ -154,6 +156,8 @@ def _counted(
     tensors = dict(first.tensors)
     for shard in weights[1:]:
         tensors |= _header(files, shard).tensors
+        if len(tensors) > _MOST_TENSORS:
+            raise ConfigError(f"{files.place}: has more than {_MOST_TENSORS} tensors; that is no model")
     return packed, packing.parameters(tensors, packed), None
 
 

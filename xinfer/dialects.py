@@ -129,21 +129,8 @@ def _mlx(question: Question) -> tuple[dict[str, Any], ...]:
 
 
 def read_completion(bodies: Sequence[bytes]) -> Answer:
-    """Read OpenAI's completion, with the log-probabilities of the old shape or the new one, or without any.
-
-    Where there are two, the second has the likeliest tokens of each place.
-    """
-    answer, *tops = (_completed(body) for body in bodies)
-    for more in tops:
-        steps = [
-            msgspec.structs.replace(step, top=other.top) for step, other in zip(answer.steps, more.steps, strict=False)
-        ]
-        answer = msgspec.structs.replace(answer, steps=tuple(steps))
-    return answer
-
-
-def _completed(body: bytes) -> Answer:
-    found = msgspec.json.decode(body, type=_Completion)
+    """Read OpenAI's completion, with the log-probabilities of the old shape or the new one, or without any."""
+    found = msgspec.json.decode(bodies[0], type=_Completion)
     choice, usage = _first(found.choices), found.usage or _Usage()
     return Answer(
         text=choice.text, steps=_steps(choice), prompt_tokens=usage.prompt_tokens,
@@ -188,6 +175,19 @@ def _step(entry: _Entry) -> Step:
     return Step(id=entry.id, text=entry.token, logprob=entry.logprob, top=top)
 
 
+def read_mlx(bodies: Sequence[bytes]) -> Answer:
+    """Read the tokens from the first answer, and the likeliest ones from the second.
+
+    Their texts are those of the vocabulary's file, where a space is another letter; the ids say enough.
+    """
+    answer, more = (read_completion([body]) for body in bodies)
+    steps = (
+        Step(id=step.id, logprob=step.logprob, top=tuple(Token(id=t.id, logprob=t.logprob) for t in other.top))
+        for step, other in zip(answer.steps, more.steps, strict=False)
+    )
+    return msgspec.structs.replace(answer, steps=tuple(steps))
+
+
 def read_llama_cpp(bodies: Sequence[bytes]) -> Answer:
     """Read llama-server's own completion.
 
@@ -226,7 +226,7 @@ DIALECTS = (
     Dialect("llama_cpp", "/completion", _llama_cpp, read_llama_cpp),
     Dialect("sglang", "/generate", _sglang, read_sglang),
     Dialect("vllm", COMPLETIONS, _vllm, read_completion),
-    Dialect("mlx", COMPLETIONS, _mlx, read_completion),
+    Dialect("mlx", COMPLETIONS, _mlx, read_mlx),
     Dialect("openai", COMPLETIONS, lambda question: (_plain(question, logprobs=TOP),), read_completion),
     Dialect("text", COMPLETIONS, lambda question: (_plain(question),), read_completion),
 )

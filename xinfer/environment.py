@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -153,7 +153,8 @@ def _usable(artefact: Artefact, plan: LaunchPlan) -> Marker | None:
     found = marker(artefact)
     if found is None or _missing(artefact, plan):
         return None
-    os.utime(Path(artefact.path) / MARKER)
+    with suppress(PermissionError):  # a home that others fill
+        os.utime(Path(artefact.path) / MARKER)
     return found
 
 

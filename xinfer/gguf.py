@@ -30,6 +30,10 @@ _FIRST_BYTES = 4 * 2**20
 _KEPT_TEXT, _KEPT_ITEMS = 1024, 1024
 """How much of a text and of a list is kept: enough for names, and for one number for each layer."""
 _MOST_DIMENSIONS = 4
+_MOST_TEXTS = 2**22
+"""Sixteen times the largest vocabulary."""
+_MOST_LINES = 2**16
+"""Of tensors and of metadata: fifty times as many as the largest models have, and read in half a second."""
 _ALIGNMENT = 32
 _OLD = {b"lmgg", b"tjgg", b"fmgg", b"algg"}
 """What GGML's formats of before August 2023 begin with."""
@@ -148,10 +152,10 @@ class _Cursor:
     def number(self, form: struct.Struct = _U32) -> Any:
         return form.unpack_from(self.data, self.skip(form.size))[0]
 
-    def count(self, what: str, least_bytes: int) -> int:
+    def count(self, what: str, least_bytes: int, most: int = MOST_BYTES) -> int:
         """Read how many of something follow; each takes so many bytes at least."""
         found: int = self.number(_U64)
-        if found * least_bytes > self.size - self.at:
+        if found > most or found * least_bytes > self.size - self.at:
             raise self.damaged(f"it cannot hold the {what} that it counts")
         return found
 
@@ -201,7 +205,7 @@ def _counts(cursor: _Cursor) -> tuple[int, int]:
     if version not in _VERSIONS:
         what = "big endian" if version % 2**16 == 0 else f"of GGUF version {version}"
         raise ConfigError(f"{cursor.where}: is {what}; engines here read little-endian versions 2 and 3")
-    return cursor.count("tensors", 24), cursor.count("metadata", 13)
+    return cursor.count("tensors", 24, _MOST_LINES), cursor.count("metadata", 13, _MOST_LINES)
 
 
 def _check_magic(first: bytes, where: str) -> None:
@@ -230,7 +234,7 @@ def _value(cursor: _Cursor, kind: int) -> Any:
         raise cursor.damaged(f"it has metadata of a kind {kind} that there is not")
     inner = cursor.number()
     if inner == _TEXT:
-        length = cursor.count("texts", _U64.size)
+        length = cursor.count("texts", _U64.size, _MOST_TEXTS)
         cursor.skip_texts(length)
         return Array(length)
     if inner not in _NUMBERS:

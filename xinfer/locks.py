@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import fcntl
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from typing import IO
 
 SUFFIX = ".lock"
 
@@ -33,7 +34,7 @@ def held(directory: Path, *, is_shared: bool = False, waiting: Callable[[], obje
     kind = fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX
     path.parent.mkdir(parents=True, exist_ok=True)
     while True:
-        with path.open("ab") as file:
+        with _opened(path, is_shared=is_shared) as file:
             try:
                 fcntl.flock(file, kind | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -44,6 +45,14 @@ def held(directory: Path, *, is_shared: bool = False, waiting: Callable[[], obje
             if _is_there(file.fileno(), path):
                 yield file.fileno()
                 return
+
+
+def _opened(path: Path, *, is_shared: bool) -> IO[bytes]:
+    """Open the lock's file; for a user it need not be writable, so that a home may be used that others fill."""
+    if is_shared:
+        with suppress(FileNotFoundError):
+            return path.open("rb")
+    return path.open("ab")
 
 
 def is_held(directory: Path) -> bool:

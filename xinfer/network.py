@@ -44,8 +44,8 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
     """Why a part of it is not known."""
 
 
-def of_config(config: Mapping[str, Any], *, is_chat: bool) -> Network:
-    """Read a ``config.json``; ``is_chat`` tells whether a chat template comes with it."""
+def of_config(config: Mapping[str, Any], generation: Mapping[str, Any], *, is_chat: bool) -> Network:
+    """Read ``config.json`` and ``generation_config.json``; ``is_chat`` tells whether a chat template is there."""
     inner: dict[str, Any] = next((config[key] for key in _INNER if isinstance(config.get(key), dict)), {})
     whole = {**config, **inner}
     names = config.get("architectures")
@@ -58,6 +58,7 @@ def of_config(config: Mapping[str, Any], *, is_chat: bool) -> Network:
         vocab=_count(whole, *_VOCAB), intermediate=_count(whole, *_INTERMEDIATE),
         sliding_window=_count(whole, "sliding_window") if slides else None, experts=_count(whole, *_EXPERTS),
         experts_per_token=_count(whole, *_EXPERTS_PER_TOKEN), source="its own config.json",
+        end_tokens=_tokens(whole.get("eos_token_id"), generation.get("eos_token_id")),
     )  # fmt: skip
     notes = _notes(shape, "config.json names no class in architectures", is_latent=is_latent)
     return Network(
@@ -83,6 +84,7 @@ def of_gguf(metadata: Mapping[str, Any], *, is_chat: bool) -> Network:
         vocab=_count(own, "vocab_size") or (tokens.length if isinstance(tokens, Array) else None),
         intermediate=_count(own, "feed_forward_length"), sliding_window=_count(own, "attention.sliding_window"),
         experts=experts, experts_per_token=_count(own, "expert_used_count"), source="the GGUF file's own header",
+        end_tokens=_tokens(*(metadata.get(f"tokenizer.ggml.{kind}_token_id") for kind in ("eos", "eot", "eom"))),
     )  # fmt: skip
     notes = _notes(shape, f"no class is known for the GGUF architecture {name!r}", is_latent=is_latent)
     context = _count(own, "context_length")
@@ -132,6 +134,12 @@ def _count(source: Mapping[str, Any], *names: str) -> int | None:
         if isinstance(value, int) and not isinstance(value, bool) and 0 < value < _MOST:
             return value
     return None
+
+
+def _tokens(*values: Any) -> tuple[int, ...]:
+    """Return the ids among some values that are ids, or lists of them."""
+    flat = [item for value in values for item in (value if isinstance(value, list) else [value])]
+    return tuple(sorted({item for item in flat if isinstance(item, int) and not isinstance(item, bool) and item >= 0}))
 
 
 def _kv_heads(config: Mapping[str, Any]) -> int | None:

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from xinfer import apikey, flow, judgement, overrides
+from xinfer import apikey, flow, hardware, judgement, keys, overrides
 from xinfer.engines import typed
 from xinfer.errors import ConfigError, Refused, XinferError, nearest
-from xinfer.spec import Workload
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,11 +25,11 @@ DTYPE = "float32"
 FILES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 """What a file whose own types decide is computed in, by the name of its quantization."""
 EXACT = {
-    "float32": ("none", "F32", "BF16", "F16", "Q8_0"),
-    "bfloat16": ("none", "BF16", "F32", "F16", "Q8_0"),
-    "float16": ("none", "F16", "F32", "BF16", "Q8_0"),
+    "float32": ("NONE", "F32", "BF16", "F16", "Q8_0"),
+    "bfloat16": ("NONE", "BF16", "F32", "F16", "Q8_0"),
+    "float16": ("NONE", "F16", "F32", "BF16", "Q8_0"),
 }
-"""Which weights are chosen for a type, before those of ``prefer.quantizations``: its own, then the nearest."""
+"""Which weights are chosen for a type where several are there: its own, then the nearest."""
 FEWEST = 2
 TOKENS = 512
 
@@ -64,56 +63,71 @@ def asked(config: Mapping[str, Any]) -> Asked:
     return found
 
 
-def seats(config: dict[str, Any], typed_overrides: Sequence[str], composer: Composer) -> tuple[Seat, ...]:
+def seats(config: Mapping[str, Any], typed_overrides: Sequence[str], composer: Composer) -> tuple[Seat, ...]:
     """Judge every engine; raise Refused where fewer than two are left, or one that was named is refused.
 
     Raises ConfigError for settings that would be meant for all engines at once.
     """
     wanted = asked(config)
-    pinned = [override.key for override in map(overrides.read, typed_overrides)]
-    for key in pinned:
-        if key.partition(".")[0] == "engine":
-            raise ConfigError(f"{key}= is of one engine, and parity starts several; choose them with parity.engines=")
-    pack = flow.rule_pack(config, composer)
-    order = flow.ask(config, composer, detect=judgement.detect)
-    known = pack.order(order.hardware)
+    for override in map(overrides.read, typed_overrides):
+        if override.key.partition(".")[0] == "engine":
+            message = f"{override.key}= is of one engine, and parity starts several; choose with parity.engines="
+            raise ConfigError(message)
+    question = flow.ask(dict(config), composer, detect=judgement.detect)
+    known = question.pack.order(question.hardware)
     for name in wanted.engines or ():
         if name not in known:
-            raise ConfigError(f"parity.engines: {pack.name} has no engine {name!r}{nearest(name, known)}")
+            raise ConfigError(f"parity.engines: {question.pack.name} has no engine {name!r}{nearest(name, known)}")
     names = known if wanted.engines is None else tuple(dict.fromkeys(wanted.engines))
-    found = tuple(_seat(name, pinned, typed_overrides, composer, wanted) for name in names)
+    found = tuple(_seat(name, typed_overrides, composer, wanted) for name in names)
     _check(found, wanted)
     return found
 
 
-def _seat(name: str, pinned: Sequence[str], typed_overrides: Sequence[str], composer: Composer, wanted: Asked) -> Seat:
+def _seat(name: str, typed_overrides: Sequence[str], composer: Composer, wanted: Asked) -> Seat:
     try:
-        config = _alike(composer.compose([*typed_overrides, f"engine={name}"]), pinned, wanted.tokens)
-        planned = judgement.first({**config, "dtype": None}, composer)
+        config = alike(composer.compose([*typed_overrides, f"engine={name}"]), wanted.tokens)
+        planned = _planned({**config, "dtype": None}, config["dtype"], composer)
         judgement.launched(planned)
-        answer = next(each.verdict for each in planned.decision.verdicts if each.engine == name)
-        if answer != "yes" and wanted.engines is None:
-            unknown = next(v for v in planned.decision.verdicts if v.engine == name).of("unknown")
-            raise Refused(f"{name}: not known whether it may serve this: {', '.join(f.id for f in unknown)}")
+        verdict = next(each for each in planned.decision.verdicts if each.engine == name)
+        if verdict.verdict != "yes" and wanted.engines is None:
+            unknown = ", ".join(finding.id for finding in verdict.of("unknown"))
+            raise Refused(f"{planned.decision.rules} cannot decide whether {name} may serve this: {unknown}")
         if not _file_decides(planned.decision.spec):
-            planned = judgement.first(config, composer)
+            planned = _planned(config, config["dtype"], composer)
     except XinferError as error:
         return Seat(name, None, error)
     return Seat(name, planned, None)
 
 
-def _alike(config: dict[str, Any], pinned: Sequence[str], tokens: int) -> dict[str, Any]:
-    """Return the configuration of an engine so that all compute the same, unless the user has said otherwise."""
-    dtype, prefer = config["dtype"] or DTYPE, dict(config["prefer"])
-    if "prefer.quantizations" not in pinned and isinstance(prefer.get("quantizations"), list):
-        prefer["quantizations"] = list(dict.fromkeys([*EXACT[dtype], *prefer["quantizations"]]))
+def _planned(config: dict[str, Any], dtype: str, composer: Composer) -> Planned:
+    question = flow.ask(config, composer, detect=judgement.detect)
+    here = hardware.completed(question.hardware, judgement.detect())
+    candidates = exact(question.candidates, dtype)
+    return flow.plan(msgspec.structs.replace(question, candidates=candidates, hardware=here), composer)
+
+
+def alike(config: Mapping[str, Any], tokens: int) -> dict[str, Any]:
+    """Return the configuration of an engine so that it computes as all others do, one request at a time."""
     most = config["model"].get("context_length") or CONTEXT
     workload = {
         "name": "parity", "input_tokens": 1, "output_tokens": tokens, "concurrency": 1, "requests": 1, "warmup": 0,
-        "timeout_s": config["workload"].get("timeout_s", Workload.timeout_s),
+        "timeout_s": keys.workload(config["workload"]).timeout_s,
     }  # fmt: skip
     length = config["context_length"] or min(CONTEXT, most)
-    return {**config, "dtype": dtype, "prefer": prefer, "context_length": length, "workload": workload}
+    return {**config, "dtype": config["dtype"] or DTYPE, "context_length": length, "workload": workload}
+
+
+def exact(candidates: Sequence[Spec], dtype: str) -> tuple[Spec, ...]:
+    """Return, of each format, the artefacts whose weights lose least in a type."""
+    order = EXACT[dtype]
+
+    def loss(spec: Spec) -> int:
+        quantization = (spec.quantization or "none").upper()
+        return order.index(quantization) if quantization in order else len(order)
+
+    least = {spec.format: min(loss(each) for each in candidates if each.format == spec.format) for spec in candidates}
+    return tuple(spec for spec in candidates if loss(spec) == least[spec.format])
 
 
 def _file_decides(spec: Spec) -> bool:

@@ -8,15 +8,16 @@ is not comparable any more, and no error.
 from __future__ import annotations
 
 from itertools import combinations
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
 import msgspec
+
+from xinfer.answers import Answer, Step, Token
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from xinfer.answers import Answer, Step, Token
-
+T = TypeVar("T", bound=Token)
 Verdict = Literal["same", "tie", "different"]
 
 TOLERANCES = {"float32": 0.01, "float16": 0.05, "bfloat16": 0.25}
@@ -78,7 +79,29 @@ def tolerance(precisions: Iterable[str]) -> float:
 
 def pairs(answers: Mapping[str, Mapping[str, Answer]], precisions: Mapping[str, str]) -> tuple[Pair, ...]:
     """Compare every two engines; ``answers`` has for each the same prompts."""
-    return tuple(pair(first, second, answers, precisions) for first, second in combinations(answers, 2))
+    named = spelt(answers)
+    return tuple(pair(first, second, named, precisions) for first, second in combinations(named, 2))
+
+
+def spelt(answers: Mapping[str, Mapping[str, Answer]]) -> dict[str, dict[str, Answer]]:
+    """Return the answers with the text of every token whose id another engine tells together with its text."""
+    said = [
+        token
+        for each in answers.values()
+        for answer in each.values()
+        for step in answer.steps
+        for token in (step, *step.top)
+    ]
+    texts: dict[int | None, str] = {token.id: token.text for token in said if token.id is not None and token.text}
+
+    def spell(token: T) -> T:
+        return msgspec.structs.replace(token, text=token.text or texts.get(token.id))
+
+    def spell_all(answer: Answer) -> Answer:
+        steps = (msgspec.structs.replace(spell(step), top=tuple(map(spell, step.top))) for step in answer.steps)
+        return msgspec.structs.replace(answer, steps=tuple(steps))
+
+    return {engine: {name: spell_all(answer) for name, answer in each.items()} for engine, each in answers.items()}
 
 
 def pair(first: str, second: str, answers: Mapping[str, Mapping[str, Answer]], precisions: Mapping[str, str]) -> Pair:
@@ -182,12 +205,8 @@ def _lead_at(answer: Answer, character: int) -> float | None:
     for step in answer.steps:
         end += len(step.text or "")
         if end > character:
-            first, second, *_ = [
-                *sorted((t.logprob for t in step.top if t.logprob is not None), reverse=True),
-                None,
-                None,
-            ]
-            return None if first is None or second is None else first - second
+            likely = sorted((token.logprob for token in step.top if token.logprob is not None), reverse=True)
+            return likely[0] - likely[1] if len(likely) > 1 else None
     return None
 
 

@@ -63,12 +63,13 @@ def _provision(launch: LaunchPlan, home: Path, progress: Callable[[str], None]) 
     try:
         return environment.provision(launch, progress=progress, log=log)
     except ProvisionError as error:
-        keep = log.is_file()
+        with suppress(OSError):
+            keep = log.is_file()
         error.details += (f"log: {log}",) if keep else ()
         raise
     finally:
-        with suppress(OSError):
-            if not keep:
+        if not keep:
+            with suppress(OSError):
                 log.unlink(missing_ok=True)
 
 

@@ -33,5 +33,5 @@ if KEY:
 
 if __name__ == "__main__":
     if KEY:
-        sys.argv += ["--api-key", KEY]
+        sys.argv.append(f"--api-key={KEY}")  # one word: a key may begin with a dash
     runpy.run_module("sglang.launch_server", run_name="__main__")

@@ -116,12 +116,14 @@ def _program(python: str, asked: Asked) -> tuple[str, ...]:
     That looks for a distribution of its own name, which the CPU's package is not.
     """
     if asked.variant == "cpu":
-        return (python, "-m", "vllm.entrypoints.openai.api_server", "--model", asked.weights.place)
+        return (python, "-m", "vllm.entrypoints.openai.api_server")
     return (python, "-m", "vllm.entrypoints.cli.main", "serve", asked.weights.place)
 
 
 def _add_flags(command: Command, asked: Asked) -> None:
     job, spec = asked.job, asked.job.spec
+    if asked.variant == "cpu":
+        command.add("--model", asked.weights.place, because=f"{spec.family} {spec.size} {spec.format} from {spec.hub}")
     command.add("--served-model-name", spec.family, because="requests name the model by its family")
     command.add("--host", "127.0.0.1", because="loopback only")
     command.add("--port", job.port, because="port=; else a free one when it runs, vLLM's own in a plan")
@@ -140,7 +142,7 @@ def _add_cpu(command: Command, asked: Asked) -> None:
     command.add("--max-num-seqs", asked.slots, because=why)
     size, why = _cache(asked)
     command.add("--kv-cache-memory-bytes", size, because=f"{why}; left alone, vLLM takes nearly all memory")
-    why = "torch.compile costs a minute or two at every start on a CPU: what it saves is never found again"
+    why = "torch.compile costs a minute or two at every start on a CPU; engine.args.enforce-eager=false to have it"
     command.add("--enforce-eager", because=why)
     threads, why = parallel.free_threads(asked.job.hardware, asked.settings.threads)
     if threads:

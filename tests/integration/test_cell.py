@@ -137,6 +137,8 @@ def test_a_record_has_everything(twice: Twice) -> None:
     assert found.decision is not None
     assert [verdict["engine"] for verdict in found.decision["verdicts"]] == ["fake", "llama_cpp", "absent", "partial"]
     assert found.model == found.decision["spec"]
+    assert found.answer is not None
+    assert (found.answer["prompt"], found.answer["text"].split()[-1]) == ("fact", "word7")
     assert found.launch is not None
     assert found.launch["argv"][-6:] == [
         "--port", str(found.launch["port"]), "--model", "fake-model", "--behaviour", "serve",

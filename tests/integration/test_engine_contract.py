@@ -35,7 +35,7 @@ class Contract(EngineContract):
     engine = "defective"
     overrides = ("model=capitals",)
     directories = (MARKOV,)
-    families = ("llama-3.1-instruct",)
+    families = ()
     ending = "The capital of France is Paris"
     patience_s = 5.0
     start_timeout_s = 30.0

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,12 +17,13 @@ import msgspec
 import psutil
 import pytest
 
+from xinfer import environment, locks, news, removal, steps
 from xinfer.environment import MARKER, Marker, provision
-from xinfer.errors import ProvisionError
+from xinfer.errors import ProvisionError, Refused
 from xinfer.plan import Artefact, LaunchPlan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 PATIENCE_S = 30.0
 """How long a test waits for what must happen; only a failing test waits that long."""
@@ -27,6 +31,7 @@ WRITE = (
     "import sys; from pathlib import Path; d = Path(sys.argv[1]); d.mkdir(exist_ok=True); (d / 'one').write_text('1')"
 )
 COUNT = "import sys; open(sys.argv[1] + '.count', 'a').write('x')"
+COUNT_TOO = "; open(sys.argv[1] + '.count', 'a').write('x')"
 STUBBORN = """
 import os, signal, subprocess, sys, time
 from pathlib import Path
@@ -82,6 +87,11 @@ def until(condition: Callable[[], object]) -> None:
     while not condition():
         assert time.monotonic() < deadline_s, "waited in vain"
         time.sleep(0.02)
+
+
+def waiting_for(gate: Path) -> str:
+    """Return Python that waits until a file is there."""
+    return f"import os, time\nwhile not os.path.exists({str(gate)!r}): time.sleep(0.02)"
 
 
 def is_gone(pid: int) -> bool:
@@ -193,12 +203,83 @@ def test_a_home_that_is_no_directory_is_one_line(tmp_path: Path) -> None:
     assert str(caught.value) == f"{tmp_path}/home: File exists; free or unlock it, or choose another home="
 
 
+def test_a_home_that_is_read_only_is_one_line(public: Path) -> None:
+    """Nothing is begun; what the system refuses is named with its path."""
+    home, log = public / "home", public / "log"
+    home.mkdir()
+    log.touch()
+    log.chmod(0o666)
+    home.chmod(0o555)
+    with unprivileged(), pytest.raises(ProvisionError) as caught:
+        provision(plan(home / "models" / "m", COUNT), progress=lambda _: None, log=log)
+    assert str(caught.value) == f"{home}/models: Permission denied; free or unlock it, or choose another home="
+    assert list(home.iterdir()) == []
+    assert log.read_text() == ""
+
+
+def test_a_read_only_home_that_is_complete_can_be_used(public: Path) -> None:
+    """Somebody else has filled it, and keeps it."""
+    directory, log = public / "home" / "models" / "m", public / "log"
+    launch = plan(directory, WRITE, argv=("serve", f"{directory}/one"))
+    make(launch, directory)
+    log.touch()
+    log.chmod(0o666)
+    for path in (directory.parent, directory):
+        path.chmod(0o555)
+    with unprivileged():
+        provision(launch, progress=pytest.fail, log=log)
+        with environment.used(launch):
+            assert locks.is_held(directory)
+    for path in (directory.parent, directory):
+        path.chmod(0o755)
+
+
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """Return a directory that everybody can reach, unlike pytest's own."""
+    with tempfile.TemporaryDirectory(prefix="xinfer-test-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@contextmanager
+def unprivileged() -> Iterator[None]:
+    """Be nobody for a while; root may write everywhere."""
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(before)
+
+
 def test_a_compilation_tells_each_tenth(directory: Path) -> None:
     """Minutes of compiling are not silent, and not a line for each file either."""
     count = "print(*(f'[{i}/40] g++' for i in range(1, 41)), sep='\\n')"
     python = Path(sys.executable).name
     lines = make(plan(directory, WRITE, count), directory)
     assert lines[2:] == [f"running {python}: {done} of 40 files" for done in range(4, 41, 4)]
+
+
+def test_a_long_step_tells_what_it_is_doing(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it is doing it, not when it is done."""
+    monkeypatch.setattr(news, "PAUSE_S", 0.0)
+    monkeypatch.setattr(steps, "TICK_MS", 20)
+    gate = directory.with_name("gate")
+    wait = f"print('  Downloading a-1.whl (190.2 MB)', flush=True)\n{waiting_for(gate)}"
+    lines: list[str] = []
+
+    def hear(line: str) -> None:
+        lines.append(line)
+        if "downloading" in line:
+            gate.touch()
+
+    provision(plan(directory, WRITE, wait), progress=hear, log=directory.with_name("log"))
+    python = Path(sys.executable).name
+    assert f"running {python}: downloading a-1.whl (190.2 MB), 0 s so far" in [
+        re.sub(r"\d+ s", "0 s", line) for line in lines
+    ]
 
 
 def test_an_environment_lists_what_was_installed(tmp_path: Path) -> None:
@@ -248,10 +329,86 @@ def test_an_interrupted_step_leaves_no_process(directory: Path, number: signal.S
     assert sorted(path.name for path in directory.iterdir()) == [MARKER, "one"]
 
 
+def chain(home: Path) -> tuple[LaunchPlan, Artefact, Artefact]:
+    """Return a plan whose model is made by a tool from a fetched file, each of which counts how often it is made."""
+    tool = Artefact(path=f"{home}/tool", steps=((sys.executable, "-c", WRITE + COUNT_TOO, f"{home}/tool"),))
+    file = Artefact(path=f"{home}/file", steps=((sys.executable, "-c", WRITE + COUNT_TOO, f"{home}/file"),))
+    check = f"import os; assert all(map(os.path.exists, ({tool.path + '/one'!r}, {file.path + '/one'!r})))"
+    convert = (
+        sys.executable,
+        "-c",
+        f"{check}; {WRITE + COUNT_TOO}",
+        f"{home}/m",
+        f"{tool.path}/one",
+        f"{file.path}/one",
+    )
+    made = Artefact(path=f"{home}/m", steps=(convert,))
+    launch = LaunchPlan(
+        engine="fake", version=None, variant="test", weights=(tool, file, made), argv=(f"{home}/m/one",)
+    )
+    return launch, tool, file
+
+
+def counts(home: Path) -> dict[str, str]:
+    return {path.stem: path.read_text() for path in sorted(home.glob("*.count"))}
+
+
+def test_what_a_model_is_made_from_is_made_first(tmp_path: Path) -> None:
+    """Each once, in their order; what exists already is used."""
+    launch, tool, _ = chain(tmp_path / "h")
+    make(msgspec.structs.replace(launch, weights=(tool,), argv=()), tmp_path / "h")
+    make(launch, tmp_path / "h")
+    make(launch, tmp_path / "h")
+    assert counts(tmp_path / "h") == {"file": "x", "m": "x", "tool": "x"}
+
+
+def test_sources_that_were_removed_are_not_missed(tmp_path: Path) -> None:
+    """Until something must be made of them again."""
+    launch, tool, file = chain(tmp_path / "h")
+    make(launch, tmp_path / "h")
+    removal.remove(Path(tool.path))
+    removal.remove(Path(file.path))
+    assert make(launch, tmp_path / "h") == []
+    assert counts(tmp_path / "h") == {"file": "x", "m": "x", "tool": "x"}
+    removal.remove(tmp_path / "h" / "m")
+    make(launch, tmp_path / "h")
+    assert counts(tmp_path / "h") == {"file": "xx", "m": "xx", "tool": "xx"}
+
+
+def test_a_tool_that_broke_is_made_anew(tmp_path: Path) -> None:
+    """As when the Python that it was made from is gone."""
+    launch, tool, _ = chain(tmp_path / "h")
+    make(launch, tmp_path / "h")
+    Path(tool.path, "one").unlink()
+    removal.remove(tmp_path / "h" / "m")
+    make(launch, tmp_path / "h")
+    assert counts(tmp_path / "h") == {"file": "x", "m": "xx", "tool": "xx"}
+
+
+def test_a_source_stays_while_something_is_made_of_it(tmp_path: Path) -> None:
+    """It cannot be removed from under the tool that reads it."""
+    launch, tool, file = chain(tmp_path / "h")
+    *sources, made = launch.weights
+    gate = tmp_path / "gate"
+    wait = f"open({str(tmp_path / 'begun')!r}, 'w')\n{waiting_for(gate)}"
+    slow = msgspec.structs.replace(made, steps=((sys.executable, "-c", wait), *made.steps))
+    process = start(msgspec.structs.replace(launch, weights=(*sources, slow)), tmp_path / "h")
+    try:
+        until((tmp_path / "begun").exists)
+        for source in (tool, file):
+            with pytest.raises(Refused, match="is being made or used by another xinfer"):
+                removal.remove(Path(source.path))
+    finally:
+        gate.touch()
+    output, _ = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 0, output
+    removal.remove(Path(file.path))
+
+
 def test_two_at_once_install_once(directory: Path) -> None:
     """The second waits, says so, and finds the directory complete."""
     gate = directory.with_name("gate")
-    wait = f"import os, time\nwhile not os.path.exists({str(gate)!r}): time.sleep(0.02)"
+    wait = waiting_for(gate)
     launch = plan(directory, WRITE, COUNT, wait)
     first = start(launch, directory)
     until(Path(f"{directory}.count").exists)

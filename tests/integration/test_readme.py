@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from xinfer import cli, engines, flow, verbs
+from xinfer import cli, engines, flow, removal, verbs
 from xinfer.compose import Composer
 from xinfer.errors import XinferError
 
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 README = Path(__file__).parents[2] / "README.md"
 TEXT = README.read_text(encoding="utf-8")
 START = ".venv/bin/python -m xinfer"
-STARTING = {"run", "serve"}
-"""The verbs that start an engine."""
+STARTING = {"run", "serve", "provision", "parity"}
+"""The verbs that install or start something."""
 
 
 class Command(NamedTuple):
@@ -187,7 +187,7 @@ def test_every_override_in_the_readme_is_understood(code: str) -> None:
     words = [word for word in shlex.split(code) if re.match(r"[\w.]+=\w|~", word)]
     base = ["model=qwen2-instruct", "hw=cuda", *(["engine=llama_cpp"] if "engine.build" in code else [])]
     composer = Composer(engines.conf_directories())
-    flow.ask(composer.compose([*base, *words]), composer)
+    flow.ask(composer.compose([*base, *removal.asked(words)[0]]), composer)
 
 
 def test_every_file_in_the_readme_exists() -> None:

@@ -57,6 +57,19 @@ def test_an_environment_is_a_venv_and_one_pip_per_install() -> None:
     )
 
 
+def test_uv_fills_an_environment_of_its_own() -> None:
+    """The same packages by another installer lie elsewhere: they are not the same files."""
+    made = environment(
+        "e", [("--no-deps", "a==1"), ("b",)], home="/h", python="/p", variables={"X": "1"}, installer="uv"
+    )
+    by_pip = environment("e", [("--no-deps", "a==1"), ("b",)], home="/h", python="/p", variables={"X": "1"})
+    assert made.path != by_pip.path
+    uv = ("env", "X=1", "uv", "pip", "install", "--compile-bytecode", "--python", f"{made.path}/bin/python")
+    assert made.steps == (
+        ("uv", "venv", "--python", "/p", made.path), (*uv, "--no-deps", "a==1"), (*uv, "b"),
+    )  # fmt: skip
+
+
 def test_variables_are_part_of_the_pasted_command() -> None:
     """What a compiler is told stands in front of the command, so that the printed step does the same."""
     made = environment("e", [("a",)], home="/h", python="/p", variables={"CMAKE_ARGS": "-DA=1 -DB=2", "X": "1"})
@@ -221,6 +234,14 @@ def test_a_folder_that_an_engine_does_not_load(changes: dict[str, Any], message:
     spec = msgspec.structs.replace(SPEC, **{"format": "pytorch", **changes})
     with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
         artefacts.check_folder(spec, "vllm", ("pytorch", "awq"))
+
+
+def test_a_split_file_is_fetched_with_all_its_parts() -> None:
+    """The engine is started with the first, and finds the others beside it."""
+    spec = msgspec.structs.replace(SPEC, file="m-00001-of-00002.gguf", parts=("m-00002-of-00002.gguf",))
+    weights = single_file(spec, home="/h", python="/p")
+    assert weights.place.endswith("/m-00001-of-00002.gguf")
+    assert weights.needs[-1].steps[0][2:5] == (SPEC.id, "m-00001-of-00002.gguf", "m-00002-of-00002.gguf")
 
 
 def test_the_quantization_is_filled_in_wherever_it_stands() -> None:

@@ -70,6 +70,12 @@ def test_a_folder_is_one_artefact_with_every_fact(tmp_path: Path) -> None:
     assert (spec.fingerprint or "").startswith("sampled-sha256:")
 
 
+def test_the_end_of_an_output_is_what_the_generation_configuration_says(tmp_path: Path) -> None:
+    """Beside the configuration."""
+    spec = only(folder(tmp_path, {"generation_config.json": {"eos_token_id": [5]}}, eos_token_id=2))
+    assert spec.shape.end_tokens == (2, 5)
+
+
 def test_a_name_that_was_given_is_the_name(tmp_path: Path) -> None:
     """As a repository's is."""
     assert found(folder(tmp_path), name="mine")[0].family == "mine"
@@ -156,10 +162,23 @@ def test_a_folder_with_a_part_missing_is_refused(tmp_path: Path, absent: str, sa
 
 
 def test_a_tokenizer_may_have_many_names(tmp_path: Path) -> None:
-    """Also one that nobody else uses."""
-    path = folder(tmp_path, {"qwen.tiktoken": b""})
+    """Also one that only its own code knows."""
+    path = folder(tmp_path, {"tokenizer.model": b""})
     (path / "tokenizer.json").unlink()
     assert only(path).format == "pytorch"
+    (path / "tokenizer.model").rename(path / "ice_text.model")
+    assert "has no tokenizer" in refused(path)
+    folder(path, **CODE)
+    (path / "tokenizer.json").unlink()
+    assert only(path, ALL).remote_code
+
+
+def test_more_tensors_than_any_model_has_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each shard may be small, and there may be any number of them."""
+    monkeypatch.setattr(contents, "_MOST_TENSORS", 2)
+    path = folder(tmp_path, shards(3))
+    (path / "model.safetensors").unlink()
+    assert "has more than 2 tensors; that is no model" in refused(path)
 
 
 def test_a_quantized_folder_says_so(tmp_path: Path) -> None:

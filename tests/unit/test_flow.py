@@ -83,6 +83,7 @@ class ShapeDocument(Closed):
     sliding_window: int | None
     experts: int | None
     experts_per_token: int | None
+    end_tokens: list[int]
     source: str | None
 
 
@@ -375,10 +376,8 @@ def test_settings_of_an_automatic_choice_go_to_the_chosen_engine() -> None:
 
 def test_a_setting_that_the_chosen_engine_has_not_is_refused() -> None:
     """Rather than dropped."""
-    with pytest.raises(
-        ConfigError, match=r"^engine has no key 'slots'; its keys are name, version, python, args, env$"
-    ):
-        launch("model=qwen2-instruct", "hw=cuda", "+engine.slots=4")
+    with pytest.raises(ConfigError, match=r"^engine has no key 'qqqq'; its keys are name, version, "):
+        launch("model=qwen2-instruct", "hw=cuda", "+engine.qqqq=4")
 
 
 def test_a_plan_is_a_pure_function() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from xinfer import engines, flow
+from xinfer.compose import Composer
 from xinfer.installers import creation, installation
 
 
@@ -43,3 +45,18 @@ def test_uv_gets_its_own_words(words: str, expected: str) -> None:
     """What is installed is the same, compiled as pip does it."""
     made = installation("uv", "/e/bin/python", words.split())
     assert made == ("uv", "pip", "install", "--compile-bytecode", "--python", "/e/bin/python", *expected.split())
+
+
+@pytest.mark.parametrize("engine", ["llama_cpp", "transformers", "vllm", "sglang", "mlx"])
+def test_every_engine_can_be_installed_by_uv(engine: str) -> None:
+    """Its environment is uv's alone; what fetches the model is shared with all engines, and stays pip's."""
+    composer = Composer(engines.conf_directories())
+    words = ["hw=cpu", "hw.os=linux", "hw.arch=x86_64", "rules=engines-2026-11", f"engine={engine}"]
+    by_pip, by_uv = (flow.plan(flow.ask(composer.compose([*words, *more]), composer), composer).launch
+                     for more in ([], ["installer=uv"]))  # fmt: skip
+    assert by_pip is not None
+    assert by_uv is not None
+    assert by_uv.environment is not None
+    steps = [step for step in by_uv.environment.steps if "openblas.py" not in " ".join(step)]
+    assert all("uv" in step for step in steps)
+    assert by_uv.weights == by_pip.weights

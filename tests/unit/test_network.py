@@ -14,7 +14,7 @@ from xinfer.testing.model_files import CONFIG, LLAMA
 
 def of_config(*, is_chat: bool = False, **changes: Any) -> network.Network:
     config = {key: value for key, value in {**CONFIG, **changes}.items() if value is not None}
-    return network.of_config(config, is_chat=is_chat)
+    return network.of_config(config, {}, is_chat=is_chat)
 
 
 def of_gguf(*, is_chat: bool = False, **changes: Any) -> network.Network:
@@ -41,7 +41,7 @@ def test_older_names_mean_the_same() -> None:
         "architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "n_embd": 768, "n_layer": 12, "n_head": 12,
         "n_positions": 1024, "vocab_size": 50257, "n_inner": None,
     }  # fmt: skip
-    found = network.of_config(config, is_chat=False)
+    found = network.of_config(config, {}, is_chat=False)
     assert (found.shape.layers, found.shape.hidden, found.shape.heads) == (12, 768, 12)
     assert (found.shape.kv_heads, found.shape.head_dim, found.shape.intermediate) == (12, 64, None)
     assert (found.context_length, found.abilities) == (1024, ("generate",))
@@ -124,6 +124,32 @@ def test_a_window_is_one_that_is_used(changes: dict[str, Any], window: int | Non
     assert of_config(**changes).shape.sliding_window == window
 
 
+@pytest.mark.parametrize(
+    ("configured", "generation", "tokens"),
+    [
+        pytest.param(2, {}, (2,), id="one"),
+        pytest.param([128001, 128009], {}, (128001, 128009), id="several"),
+        pytest.param(2, {"eos_token_id": [1, 2]}, (1, 2), id="those-of-both-files"),
+        pytest.param(0, {}, (0,), id="the-first-token"),
+        pytest.param(None, {}, (), id="none"),
+        pytest.param([True, -1, "x", None, 3], {"eos_token_id": {}}, (3,), id="what-is-no-token"),
+    ],
+)
+def test_the_tokens_that_end_an_output_are_known(
+    configured: Any, generation: dict[str, Any], tokens: tuple[int, ...]
+) -> None:
+    """An engine that cannot ignore them has to be told."""
+    config = {**CONFIG, "eos_token_id": configured}
+    assert network.of_config(config, generation, is_chat=True).shape.end_tokens == tokens
+
+
+def test_gguf_tokens_that_end_an_output_are_known() -> None:
+    """That of a text, of a turn and of a message."""
+    assert of_gguf().shape.end_tokens == ()
+    found = of_gguf(tokenizer__ggml__eos_token_id=2, tokenizer__ggml__eot_token_id=7).shape
+    assert found.end_tokens == (2, 7)
+
+
 def test_experts_are_counted() -> None:
     """By whichever name."""
     mixtral = of_config(num_local_experts=8, num_experts_per_tok=2).shape
@@ -138,7 +164,7 @@ def test_a_model_that_also_sees_is_described_by_its_language_part() -> None:
         "architectures": ["LlavaForConditionalGeneration"], "vision_config": {"hidden_size": 1},
         "text_config": {**CONFIG, "architectures": ["LlamaForCausalLM"]},
     }  # fmt: skip
-    found = network.of_config(config, is_chat=False)
+    found = network.of_config(config, {}, is_chat=False)
     assert (found.shape.architecture, found.shape.hidden) == ("LlavaForConditionalGeneration", 64)
     assert (found.context_length, found.abilities) == (512, ("generate",))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
 from xinfer import requirement
@@ -106,6 +107,13 @@ def test_an_environment_of_our_own(path: Path) -> None:
         (*pip, "torch", "--index-url", "https://example.org/cu"),
         (*pip, "engine==1.2", "kernels-1.2"),
     )
+
+
+def test_the_users_installer(path: Path) -> None:
+    """It fills the engine's environment."""
+    made = requirement.provide(path, Settings(name="engine"), msgspec.structs.replace(job(), installer="uv"), "cpu")
+    assert made.environment is not None
+    assert [step[:2] for step in made.environment.steps] == [("uv", "venv"), ("uv", "pip")]
 
 
 def test_the_users_version(path: Path) -> None:

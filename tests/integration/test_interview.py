@@ -1,0 +1,111 @@
+"""A server is asked in the dialect in which it tells most; one that answers nothing is an error."""
+
+from __future__ import annotations
+
+import json
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from xinfer import answers, interview
+from xinfer.answers import PromptSet
+from xinfer.client import Target
+from xinfer.errors import RequestError
+from xinfer.flow import free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PROMPTS = PromptSet(name="two", prompts={"one": "a b", "two": "c d e"})
+COMPLETION = {
+    "choices": [{"text": " x", "finish_reason": "stop"}],
+    "usage": {"prompt_tokens": 2, "completion_tokens": 1},
+}
+LEGACY = {"tokens": [" x"], "token_logprobs": [-0.1], "top_logprobs": [{" x": -0.1, " y": -2.5}]}
+
+
+@contextmanager
+def serving(*replies: tuple[str, str, int, object]) -> Iterator[tuple[Target, list[Any]]]:
+    """Serve what is given for a path and a field of the body, the first that fits; yield what was asked."""
+    asked: list[Any] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            """Keep quiet."""
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            asked.append((self.path, body))
+            status, document = next(
+                (s, d) for p, f, s, d in (*replies, ("", "", 404, {})) if p in self.path and (not f or f in body)
+            )
+            data = json.dumps(document).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield Target(url=f"http://127.0.0.1:{server.server_port}", model="m"), asked
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def test_a_server_is_asked_in_the_dialect_that_tells_most() -> None:
+    """Each is tried with the first prompt; the others are asked in the one that was found."""
+    told = {**COMPLETION, "choices": [{**COMPLETION["choices"][0], "logprobs": LEGACY}]}  # type: ignore[dict-item, index]
+    unknown = ("/v1/completions", "return_token_ids", 422, {"error": "unknown field"})
+    with serving(unknown, ("/v1/completions", "logprobs", 200, told), ("/v1/completions", "", 200, COMPLETION)) as (
+        to,
+        asked,
+    ):
+        found = interview.ask(to, PROMPTS, tokens=3, timeout_s=10)
+    assert found.dialect == "openai"
+    assert list(found.answers) == ["one", "two"]
+    assert found.answers["two"].has_logprobs
+    assert [path for path, body in asked if body.get("prompt") == "c d e"] == ["/v1/completions"]
+
+
+def test_a_text_is_better_than_nothing() -> None:
+    """What no server refuses is asked last."""
+    refusals = (("/v1/completions", field, 400, {"error": "no"}) for field in ("logprobs",))
+    with serving(*refusals, ("/v1/completions", "", 200, COMPLETION)) as (to, _):
+        found = interview.ask(to, PROMPTS, tokens=3, timeout_s=10)
+    assert (found.dialect, found.answers["one"].text, found.answers["one"].steps) == ("text", " x", ())
+
+
+@pytest.mark.parametrize(
+    ("status", "document", "said"),
+    [
+        pytest.param(500, {"error": "out of memory"}, "no answer: http 500: .*out of memory", id="a-refusal"),
+        pytest.param(200, {"choices": []}, "not an answer that is known: a completion without choices", id="nonsense"),
+    ],
+)
+def test_no_answer_is_an_error(status: int, document: object, said: str) -> None:
+    """With what the server said to the plainest question."""
+    with serving(("/v1/completions", "", status, document)) as (to, _), pytest.raises(RequestError, match=said):
+        interview.ask(to, PROMPTS, tokens=3, timeout_s=10)
+
+
+def test_an_answer_after_a_measurement() -> None:
+    """One short prompt, greedily, without any of the fields that were measured with."""
+    with serving(("/v1/completions", "", 200, COMPLETION)) as (to, asked):
+        found = interview.sample(to)
+    ((_, body),) = asked
+    assert found == {"prompts": "parity-1", "prompt": "fact", "tokens": 8, "text": " x"}
+    assert body["prompt"] == answers.fixed().prompts["fact"]
+    assert (body["temperature"], body["max_tokens"], "ignore_eos" in body) == (0, 8, False)
+
+
+def test_a_measurement_is_not_lost_with_its_answer() -> None:
+    """The error is kept in its place."""
+    found = interview.sample(Target(url=f"http://127.0.0.1:{free_port()}", model="m"))
+    assert "no answer: refused" in str(found["error"])
