@@ -16,6 +16,7 @@ from xinfer import (
     answers,
     environment,
     flow,
+    hardware,
     interview,
     judgement,
     keys,
@@ -87,6 +88,7 @@ def run(overrides: Sequence[str], composer: Composer, progress: Progress) -> tup
     """
     config = composer.compose(overrides)
     keys.check(config)
+    judgement.check_machine(hardware.declared(config["hw"], judgement.detect))
     seats = panel.seats(config, overrides, composer)
     taken = [seat.planned for seat in seats if seat.planned is not None]
     directory = _directory(config, taken)

@@ -226,11 +226,11 @@ DIALECTS = (
     Dialect("llama_cpp", "/completion", _llama_cpp, read_llama_cpp),
     Dialect("sglang", "/generate", _sglang, read_sglang),
     Dialect("vllm", COMPLETIONS, _vllm, read_completion),
-    Dialect("mlx", COMPLETIONS, _mlx, read_mlx),
     Dialect("openai", COMPLETIONS, lambda question: (_plain(question, logprobs=TOP),), read_completion),
+    Dialect("mlx", COMPLETIONS, _mlx, read_mlx),
     Dialect("text", COMPLETIONS, lambda question: (_plain(question),), read_completion),
 )
-"""Tried in this order until one gives all; the last two are for servers that nobody here knows.
+"""Tried in this order until one gives all; ``openai`` and ``text`` are for servers that nobody here knows.
 
 An engine's own endpoint comes first: its completion endpoint may take the fields of another, and tell less.
 """

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from xinfer.compose import Composer
+    from xinfer.facts import Hardware
     from xinfer.flow import Planned
     from xinfer.plan import LaunchPlan
 
@@ -36,9 +37,7 @@ def here(planned: Planned, composer: Composer, progress: Callable[[str], object]
     if planned.decision.engine == "external":
         return planned
     asked = planned.ask
-    lacks = hardware.missing(asked.hardware, detect())
-    if lacks:
-        raise Missing(f"this machine lacks what hw={asked.hardware.profile} declares: {'; '.join(lacks)}")
+    check_machine(asked.hardware)
     completed = msgspec.structs.replace(asked, hardware=hardware.completed(asked.hardware, detect()))
     planned = flow.plan(completed, composer, port=port)
     need = launched(planned).memory
@@ -46,6 +45,13 @@ def here(planned: Planned, composer: Composer, progress: Callable[[str], object]
         parts = sum(part for part in (need.weights_gib, need.kv_gib, need.overhead_gib) if part is not None)
         progress(f"warning: needs at least {parts:.1f} GiB; {need.available_gib:.1f} GiB are available")
     return planned
+
+
+def check_machine(asked: Hardware) -> None:
+    """Raise Missing when this machine is not the one that was asked for."""
+    lacks = hardware.missing(asked, detect())
+    if lacks:
+        raise Missing(f"this machine lacks what hw={asked.profile} declares: {'; '.join(lacks)}")
 
 
 def launched(planned: Planned) -> LaunchPlan:

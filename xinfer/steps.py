@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import shlex
 import socket
@@ -43,6 +44,8 @@ WITH_VALUE = {
     *("--python", "--index-strategy", "--prerelease"),
 }
 """Options of pip and uv that are followed by a value, as far as plans use them."""
+CONVERSION, PLACE = re.compile(r"gguf_to_\w+"), 4
+"""The programs that make one format from another, and which of their words is what they make."""
 NOT_INHERITED = {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__"}
 """What xinfer's own interpreter was started with must not reach the engine's."""
 
@@ -61,6 +64,8 @@ def title(step: Argv) -> str:
         return f"installing {' '.join(named[: NAMED - 1] if more else named)}{more}"
     if words[1:2] == ("download",):
         return f"downloading {' '.join(words[2:4])}"
+    if CONVERSION.fullmatch(Path(words[2]).stem if len(words) > PLACE else ""):
+        return f"making {Path(words[PLACE]).name}"
     return f"running {name}"
 
 

@@ -71,14 +71,13 @@ def fetched(model: str, revision: str | None) -> str:
     """Return where the model is: a folder, or an id that mlx_lm fetches for itself unless a revision is asked for."""
     if Path(model).is_absolute() and not Path(model, "config.json").is_file():
         sys.exit(f"{model}: no folder with a config.json")
-    hub = import_module("huggingface_hub")
     # The list of models is read from there, and fails where nothing was ever fetched.
     with suppress(OSError):
-        Path(hub.constants.HF_HUB_CACHE).mkdir(parents=True, exist_ok=True)
+        Path(import_module("huggingface_hub.constants").HF_HUB_CACHE).mkdir(parents=True, exist_ok=True)
     if revision is None:
         return model
     wanted = getattr(import_module("mlx_lm.utils"), "DEFAULT_ALLOW_PATTERNS", None)
-    return str(hub.snapshot_download(model, revision=revision, allow_patterns=wanted))
+    return str(import_module("huggingface_hub").snapshot_download(model, revision=revision, allow_patterns=wanted))
 
 
 def generating() -> threading.Thread | None:

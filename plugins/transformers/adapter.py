@@ -36,7 +36,9 @@ SPARE = 0.15
 """The share of the cache that must be free before a prompt is computed (``FIFOScheduler``)."""
 BATCH = 512
 """Tokens that are computed at once on a CPU."""
-PROGRAM_GIB = 0.62
+TRASH = 2
+"""Blocks of the cache that nobody is given (``PagedAttentionCache``)."""
+PROGRAM_GIB = 0.45
 """PyTorch and the server without model and cache; resident, measured with 5.23.0 on Linux."""
 REQUEST = {"generation_config": '{"eos_token_id": -1}'}
 """There is no ``ignore_eos``: no vocabulary has the token that ends an output. ``max_tokens`` still sets its length."""
@@ -89,7 +91,7 @@ class Transformers:
             device="cpu" if variant == "cpu" else "gpu",
             model=model,
             request=REQUEST,
-            memory=_overhead(variant),
+            memory=_overhead(asked),
             notes=_notes(asked),
             **command.parts,
         )
@@ -113,7 +115,9 @@ def _asked(job: Job, settings: Settings, variant: str) -> Asked:
     chosen = precision.choose(job.dtype, job.spec, job.hardware)
     isa = job.hardware.isa
     if variant == "cpu" and job.dtype is None and isa is not None and not BFLOAT16.intersection(isa):
-        chosen = Precision("float32", "this CPU has no instructions for bfloat16")
+        chosen = Precision(
+            "float32", "a CPU without instructions for bfloat16 takes two to four times as long for a prompt"
+        )
     weights = artefacts.folder(job.spec, home=job.home, python=job.python, dtype=chosen.dtype or "bfloat16")
     return Asked(job, settings, variant, chosen, weights)
 
@@ -144,18 +148,23 @@ def _add_cache(command: Command, asked: Asked) -> None:
     """Bound the key-value cache, which else takes more than half of a machine's memory, or nearly all of a GPU's."""
     settings, job = asked.settings, asked.job
     if asked.variant == "cpu" or settings.slots:
-        slots = settings.slots or job.workload.concurrency
+        slots, block, blocks = _blocks(asked)
         why = "engine.slots" if settings.slots else f"workload {job.workload.name} keeps {slots} in flight"
-        block = math.ceil(job.context_length / BLOCK) * BLOCK
         alike = "prompts that begin alike share whole blocks, and a prompt that is measured is computed"
         command.add("--cb-block-size", block, because=f"context_length={job.context_length} in one block: {alike}")
         room = f"a block for each of {slots} slots ({why}), and the {SPARE:.0%} that its scheduler keeps free"
-        command.add("--cb-num-blocks", math.ceil(slots / (1 - SPARE)), because=room)
+        command.add("--cb-num-blocks", blocks, because=room)
     if asked.variant == "cpu":
         why = "a longer prompt is computed in parts, between which the others get their tokens"
         command.add("--cb-max-batch-tokens", BATCH, because=why)
     elif settings.gpu_memory:
         command.add("--cb-max-memory-percent", settings.gpu_memory, because="engine.gpu_memory")
+
+
+def _blocks(asked: Asked) -> tuple[int, int, int]:
+    """Return how many sequences the cache has room for, the tokens in a block of it, and its blocks."""
+    slots = asked.settings.slots or asked.job.workload.concurrency
+    return slots, math.ceil(asked.job.context_length / BLOCK) * BLOCK, math.ceil(slots / (1 - SPARE))
 
 
 def _add_variables(command: Command, asked: Asked) -> None:
@@ -169,18 +178,26 @@ def _add_variables(command: Command, asked: Asked) -> None:
             command.set("OMP_WAIT_POLICY", "passive", because=why)
     if asked.weights.needs or job.spec.hub == "local":
         command.set("HF_HUB_OFFLINE", 1, because="the model lies on this machine: no hub is asked")
+    if asked.weights.needs:
+        why = "/v1/models lists what is in a cache of Hugging Face's, and fails where there is no folder"
+        command.set("HF_HUB_CACHE", f"{job.home}/models", because=why)
     for variable in ("HF_HUB_DISABLE_TELEMETRY", "HF_HUB_DISABLE_UPDATE_CHECK"):
         command.set(variable, 1, because="nothing is reported to anybody, and nobody is asked for a newer version")
     kept = "what PyTorch compiles lies with all else of xinfer"
     command.set("TORCHINDUCTOR_CACHE_DIR", f"{job.home}/caches/torch", because=kept)
 
 
-def _overhead(variant: str) -> Memory:
-    """Return what a CPU's server needs besides weights and cache; on a GPU nobody here has measured it."""
-    if variant != "cpu":
+def _overhead(asked: Asked) -> Memory:
+    """Return what a CPU's server needs besides weights and slots; on a GPU nobody here has measured it."""
+    per_token = asked.job.spec.shape.kv_bytes_per_token
+    if asked.variant != "cpu" or per_token is None:
         return Memory()
-    text = f"{PROGRAM_GIB} GiB of program: PyTorch and the server; resident, transformers 5.23.0 on Linux"
-    return Memory(overhead_gib=PROGRAM_GIB, formula={"overhead_gib": text})
+    slots, block, blocks = _blocks(asked)
+    spare, width = blocks + TRASH - slots, 2 if asked.precision.dtype == "float32" else 1
+    gib = PROGRAM_GIB + spare * block * per_token * width / 2**30
+    program = f"{PROGRAM_GIB} GiB of program: PyTorch and the server"
+    text = f"{program}, and {spare} blocks of {block} x {per_token * width} bytes that no slot has"
+    return Memory(overhead_gib=gib, formula={"overhead_gib": text})
 
 
 def _notes(asked: Asked) -> tuple[str, ...]:

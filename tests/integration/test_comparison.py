@@ -193,6 +193,14 @@ def test_engines_can_be_named(compare: Callable[..., Compared]) -> None:
     assert not (found.directory / "runs").exists()
 
 
+def test_another_machine_cannot_be_asked(compare: Callable[..., Compared]) -> None:
+    """What a profile declares must be here."""
+    found = compare("hw=big")
+    assert found.code == 3
+    assert "xinfer: this machine lacks what hw=big declares" in found.err
+    assert not (found.directory / "runs").exists()
+
+
 def test_an_interrupt_leaves_nothing(tmp_path: Path, start: Start, survivors: Find) -> None:
     """No process, and no record of half a comparison."""
     own = configure(tmp_path, beta={"dialect": "vllm"})

@@ -20,10 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PROMPTS = PromptSet(name="two", prompts={"one": "a b", "two": "c d e"})
-COMPLETION = {
-    "choices": [{"text": " x", "finish_reason": "stop"}],
-    "usage": {"prompt_tokens": 2, "completion_tokens": 1},
-}
+CHOICE = {"text": " x", "finish_reason": "stop"}
+COMPLETION = {"choices": [CHOICE], "usage": {"prompt_tokens": 2, "completion_tokens": 1}}
 LEGACY = {"tokens": [" x"], "token_logprobs": [-0.1], "top_logprobs": [{" x": -0.1, " y": -2.5}]}
 
 
@@ -39,9 +37,8 @@ def serving(*replies: tuple[str, str, int, object]) -> Iterator[tuple[Target, li
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             asked.append((self.path, body))
-            status, document = next(
-                (s, d) for p, f, s, d in (*replies, ("", "", 404, {})) if p in self.path and (not f or f in body)
-            )
+            fitting = ((s, d) for path, field, s, d in replies if path == self.path and (not field or field in body))
+            status, document = next(fitting, (404, {}))
             data = json.dumps(document).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(data)))
@@ -61,7 +58,7 @@ def serving(*replies: tuple[str, str, int, object]) -> Iterator[tuple[Target, li
 
 def test_a_server_is_asked_in_the_dialect_that_tells_most() -> None:
     """Each is tried with the first prompt; the others are asked in the one that was found."""
-    told = {**COMPLETION, "choices": [{**COMPLETION["choices"][0], "logprobs": LEGACY}]}  # type: ignore[dict-item, index]
+    told = {**COMPLETION, "choices": [{**CHOICE, "logprobs": LEGACY}]}
     unknown = ("/v1/completions", "return_token_ids", 422, {"error": "unknown field"})
     with serving(unknown, ("/v1/completions", "logprobs", 200, told), ("/v1/completions", "", 200, COMPLETION)) as (
         to,

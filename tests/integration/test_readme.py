@@ -18,6 +18,7 @@ import pytest
 from xinfer import cli, engines, flow, removal, verbs
 from xinfer.compose import Composer
 from xinfer.errors import XinferError
+from xinfer.testing import model_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,13 +77,14 @@ def test_the_commands_are_found() -> None:
 @pytest.mark.parametrize("command", ASKING, ids=name)
 def test_a_command_does_what_the_readme_says(command: Command, tmp_path: Path) -> None:
     """It answers and touches nothing; where the README expects a refusal, it is one."""
+    (tmp_path / "my-model.gguf").write_bytes(model_files.gguf())
     environ = {**os.environ, "XINFER_HOME": str(tmp_path / "home")}
     words = [sys.executable, "-m", "xinfer", *command.argv]
     done = subprocess.run(words, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
     assert done.returncode == (3 if command.may_be_refused else 0), done.stderr
     assert done.stdout
     assert bool(done.stderr) is command.may_be_refused
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["my-model.gguf"]
 
 
 @pytest.mark.parametrize("command", RUNNING, ids=name)
@@ -187,7 +189,9 @@ def test_every_override_in_the_readme_is_understood(code: str) -> None:
     words = [word for word in shlex.split(code) if re.match(r"[\w.]+=\w|~", word)]
     base = ["model=qwen2-instruct", "hw=cuda", *(["engine=llama_cpp"] if "engine.build" in code else [])]
     composer = Composer(engines.conf_directories())
-    flow.ask(composer.compose([*base, *removal.asked(words)[0]]), composer)
+    config = composer.compose([*base, *removal.asked(words)[0]])
+    if "source" not in config["model"]:  # a model of nobody's catalogue would be looked for
+        flow.ask(config, composer)
 
 
 def test_every_file_in_the_readme_exists() -> None:

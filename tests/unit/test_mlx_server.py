@@ -35,10 +35,8 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SimpleNamespace:
 
     cache = tmp_path / "hf" / "hub"
     made: dict[str, dict[str, Any]] = {
-        "huggingface_hub": {
-            "constants": SimpleNamespace(HF_HUB_CACHE=str(cache)),
-            "snapshot_download": snapshot_download,
-        },
+        "huggingface_hub": {"snapshot_download": snapshot_download},
+        "huggingface_hub.constants": {"HF_HUB_CACHE": str(cache)},
         "mlx_lm": {},
         "mlx_lm.utils": {"DEFAULT_ALLOW_PATTERNS": ["*.json"]},
     }

@@ -1,0 +1,61 @@
+"""Five engines, one model, the very same weights: the same answers."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from xinfer import parity
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.e2e
+
+ENGINES = {"llama_cpp", "vllm", "sglang", "transformers", "mlx"}
+PYTORCH = {"vllm", "sglang", "transformers"}
+"""Those that compute with PyTorch, each in its own way."""
+
+
+@pytest.fixture(scope="module")
+def found(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Compare all engines once, in float32."""
+    directory = tmp_path_factory.mktemp("parity")
+    asked = ["parity", "model=smollm2-135m-instruct", "rules=engines-2026-11", "hw=auto", "format=json"]
+    done = subprocess.run(
+        [sys.executable, "-m", "xinfer", *asked],
+        cwd=directory, env={**os.environ, "XINFER_HOME": str(home)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_every_engine_takes_part(found: Any) -> None:
+    """With its own way of telling tokens and log-probabilities."""
+    members = {each["engine"]: each for each in found["members"]}
+    assert {name: each["status"] for name, each in members.items()} == dict.fromkeys(ENGINES, "ok")
+    assert {each["precision"] for each in members.values()} == {"float32"}
+    assert {name: each["logprobs"] for name, each in members.items()} == {
+        **dict.fromkeys(ENGINES, "server"),
+        "transformers": "program",
+    }
+
+
+def test_no_two_engines_differ(found: Any) -> None:
+    """Ten pairs; a near tie is recognised as one."""
+    assert len(found["pairs"]) == 10
+    assert {tuple(each["engines"]): each["different"] for each in found["pairs"] if each["different"]} == {}
+
+
+def test_log_probabilities_are_those_of_the_weights(found: Any) -> None:
+    """To a hundredth of the first tokens; where PyTorch computes, of every token."""
+    for pair in found["pairs"]:
+        assert pair["first_delta"] <= parity.TOLERANCES["float32"]
+        assert min(each["shared"] for each in pair["prompts"]) >= 4
+        if set(pair["engines"]) <= PYTORCH:
+            assert pair["path_delta"] <= parity.TOLERANCES["float32"]
