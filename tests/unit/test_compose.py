@@ -298,9 +298,9 @@ def test_a_list_with_an_interpolation_is_not_packed(own: Callable[[str, str], Co
 
 def test_a_rules_list_is_replaced_as_a_whole(composer: Composer) -> None:
     """Overriding it changes the verdict."""
-    words = ["model=qwen2-instruct", "hw=cuda", "model.format=gguf", "model.size=7", "model.quantization=q4_0"]
-    assert verdict(composer, words) == ("no", {"format"})
-    assert verdict(composer, [*words, "rules.engines.vllm.format.in=[ggufv2]"]) == ("yes", set())
+    words = ["model=qwen2-instruct", "hw=cuda", "model.format=awq", "model.size=7"]
+    assert verdict(composer, words) == ("yes", set())
+    assert verdict(composer, [*words, "rules.engines.vllm.format.in=[gptq]"]) == ("no", {"format"})
 
 
 def test_a_long_list_of_a_rule_is_replaced_too(composer: Composer) -> None:
@@ -366,7 +366,7 @@ def verdict(composer: Composer, words: list[str]) -> tuple[str, set[str]]:
         pytest.param(["port=range(1,4)"], [["port=1"], ["port=2"], ["port=3"]], id="a-range"),
         pytest.param(["port=choice(5,3)"], [["port=5"], ["port=3"]], id="a-choice"),
         pytest.param(["hw=choice(cuda,cpu)"], [["hw=cuda"], ["hw=cpu"]], id="a-choice-of-files"),
-        pytest.param(["rules=glob(*)"], [["rules=xinference-2024-07"], ["rules=xinference-2024-08"]], id="a-glob"),
+        pytest.param(["rules=glob(*)"], [["rules=engines-2026-11"], ["rules=xinference-2024-07"], ["rules=xinference-2024-08"]], id="a-glob"),
         pytest.param(["hw=glob(*,exclude=[a*,c*,r*,h*,m*])"], [["hw=t4"]], id="a-glob-with-exceptions"),
         pytest.param(["hw.isa=[avx,fma],[avx]"], [["hw.isa=[avx,fma]"], ["hw.isa=[avx]"]], id="lists"),
         pytest.param(["hw.isa=[avx,fma]"], [["hw.isa=[avx,fma]"]], id="a-list-is-one-value"),

@@ -176,6 +176,7 @@ class LaunchDocument(Closed):
     model: str
     key_variables: dict[str, str]
     request: dict[str, Any]
+    scorer: list[str]
     notes: list[str]
 
 

@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 CORE = Path(xinfer.__file__).parent
 PLUGINS = engines.get("vllm").conf.parent.parent
 LAYERS = (
-    "errors", "apikey",
-    "spec", "facts", "predicates", "plan", "document", "overrides", "compose", "probes", "accelerators",
-    "hardware", "spelling", "catalog", "rules", "packs", "memory", "parallel", "precision", "decision", "disagreement", "installers", "artefacts",
-    "engines", "requirement", "keys",
-    "naming", "gguf", "safetensors", "packing", "network", "files", "contents", "web", "hub", "source", "supplement", "guard", "news", "remedies", "steps", "locks", "packages", "environment", "storage", "removal", "server", "runner", "resources", "corpus", "samples", "stream", "answers", "dialects", "parity", "client",
-    "interview", "scoring", "capabilities", "load", "distribution", "validity", "metrics", "record", "flow", "report", "grid", "judgement", "panel", "comparison",
+    "errors", "apikey", "spec", "facts", "predicates", "plan", "document", "overrides", "compose", "probes",
+    "accelerators", "hardware", "spelling", "catalog", "rules", "packs", "memory", "parallel", "precision", "decision",
+    "disagreement", "installers", "artefacts", "engines", "requirement", "keys", "naming", "gguf", "safetensors",
+    "packing", "network", "files", "contents", "web", "hub", "source", "supplement", "guard", "news", "remedies",
+    "steps", "locks", "packages", "environment", "storage", "removal", "server", "runner", "resources", "corpus",
+    "samples", "stream", "answers", "dialects", "parity", "client", "interview", "scoring", "capabilities", "load",
+    "distribution", "validity", "metrics", "record", "flow", "report", "grid", "judgement", "panel", "comparison",
     "cell", "sweep", "serve", "provisioning", "verbs", "cli", "__main__",
 )  # fmt: skip
 """Every module of the core, left to right. A new one is put where it belongs."""

@@ -20,7 +20,7 @@ from xinfer.steps import title
         pytest.param("env CMAKE_ARGS=-DX=1 Y=2 /p -m pip install -v c==3", "installing c==3", id="behind-variables"),
         pytest.param("/e/bin/hf download org/m f.gguf --local-dir /d", "downloading org/m f.gguf", id="a-download"),
         pytest.param(
-            "/t/python -I /c/gguf_to_folder.py /m/a.gguf /m/s-bfloat16-1a bfloat16", "making s-bfloat16-1a", id="a-format"
+            "/t/python -I /c/gguf_to_folder.py /m/a.gguf /m/s-bf16-1a bfloat16", "making s-bf16-1a", id="a-format"
         ),
         pytest.param("/usr/bin/cmake --build x", "running cmake", id="anything-else"),
         pytest.param("/p -m pip install a b c d --no-deps e", "installing a b and 3 more", id="many-packages"),
