@@ -209,11 +209,11 @@ def text(found: Parity) -> str:
     pairs = [
         {
             "pair": " ".join(each.engines), "same": each.same, "tie": each.tie, "different": each.different,
-            "first token": _number(each.first_delta), "all tokens": _number(each.path_delta), "allowed": each.tolerance,
+            "first token": _number(each.first_delta), "allowed": each.tolerance, "all tokens": _number(each.path_delta),
         }
         for each in found.pairs
     ]  # fmt: skip
-    head = f"{found.prompts}, {found.tokens} tokens for each prompt, greedy; differences in log-probability (natural)"
+    head = f"{found.prompts}, {found.tokens} tokens for each prompt, greedy; largest differences in log-probability"
     return "\n".join([head, "", report.rows_text(members), *(["", report.rows_text(pairs)] if pairs else []), ""])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -26,8 +27,11 @@ if TYPE_CHECKING:
 GUARD_S = 30.0
 """How long the guard may take for what it does at once, killing included, before it is taken for broken."""
 TAIL_LINES = 20
+SEARCHED_LINES = 60
+"""How many of a log's last lines are searched for one that calls itself an error: some are followed by a long usage."""
 TAIL_BYTES = 64 * 1024
 WORDS_LENGTH = 240
+_ERROR = re.compile(r"\s*(ERROR|[Ee]rror|fatal|[\w.]*(Error|Exception)):")
 
 
 class Startup(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,7 +109,7 @@ class Server:
 
     def error(self, kind: type[EngineError], what: str) -> EngineError:
         """Return an error that says what happened, the log's last words, and where the log is."""
-        words = " | ".join(self.log_tail(2))[-WORDS_LENGTH:]
+        words = " | ".join(_telling(self.log_tail(SEARCHED_LINES)))[-WORDS_LENGTH:]
         said = f"its last words: {words}" if words else "it wrote nothing"
         return kind(f"{self.plan.engine} {what}; {said}; log: {self.log}", details=self.log_tail())
 
@@ -195,6 +199,12 @@ class Server:
                 self.left = tuple(value.split())
             case "temporary":
                 self._temporary = value
+
+
+def _telling(lines: tuple[str, ...]) -> tuple[str, ...]:
+    """Return a log's last two lines, or the last that calls itself an error and the very last one."""
+    errors = [line for line in lines[:-2] if _ERROR.match(line)]
+    return (errors[-1], lines[-1]) if errors and not any(map(_ERROR.match, lines[-2:])) else lines[-2:]
 
 
 def _signal_name(number: int) -> str:

@@ -25,13 +25,11 @@ class TestTransformers(EngineContract):
 class TestVllm(EngineContract):
     engine = "vllm"
     overrides = (RULES,)
-    reports_cached_tokens = False
 
 
 class TestSglang(EngineContract):
     engine = "sglang"
     overrides = (RULES,)
-    reports_cached_tokens = False
 
 
 class TestMlx(EngineContract):

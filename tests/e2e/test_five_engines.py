@@ -15,6 +15,7 @@ import pytest
 pytestmark = pytest.mark.e2e
 
 ENGINES = ("llama_cpp", "transformers", "vllm", "sglang", "mlx")
+SHORT = ("context_length=2048", "workload.requests=3", "workload.output_tokens=24")
 MOST_BYTES = 8 * 2**30
 """What a small machine has; an engine that is left alone takes nearly all memory."""
 
@@ -26,7 +27,7 @@ def records(tmp_path_factory: pytest.TempPathFactory, home: Path) -> dict[str, d
     words = (f"engine={','.join(ENGINES)}", "model=smollm2-135m-instruct", "hw=auto", "rules=engines-2026-11")
     before = {process.pid for process in psutil.process_iter()}
     done = subprocess.run(
-        [sys.executable, "-m", "xinfer", "-m", *words, "context_length=2048"],
+        [sys.executable, "-m", "xinfer", "-m", *words, *SHORT],
         cwd=directory, env={**os.environ, "XINFER_HOME": str(home)}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -40,7 +40,14 @@ class Case(NamedTuple):
     is_keyed: bool = True
 
 
-CASES = [pytest.param(Case(("engine=llama_cpp",)), id="llama_cpp-wheel")]
+TODAY = "rules=engines-2026-11"
+CASES = [
+    pytest.param(Case(("engine=llama_cpp",)), id="llama_cpp-wheel"),
+    pytest.param(Case(("engine=transformers", TODAY), is_keyed=False), id="transformers"),
+    pytest.param(Case(("engine=vllm", TODAY)), id="vllm"),
+    pytest.param(Case(("engine=sglang", TODAY)), id="sglang"),
+    pytest.param(Case(("engine=mlx", TODAY), is_keyed=False), id="mlx"),
+]
 
 
 class Served(NamedTuple):
@@ -64,13 +71,6 @@ class Served(NamedTuple):
     def started(self) -> list[psutil.Process]:
         """Return every process that was started for this server."""
         return psutil.Process(self.process.pid).children(recursive=True)
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a cache directory; one of our own has a name that a shell would take apart."""
-    kept = os.environ.get("XINFER_TEST_HOME")
-    return Path(kept) if kept else tmp_path_factory.mktemp("e2e") / "a höme; with $signs & 'quotes'"
 
 
 @contextmanager

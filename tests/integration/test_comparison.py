@@ -87,7 +87,7 @@ def test_engines_that_are_alike(compare: Callable[..., Compared]) -> None:
     assert gamma.split()[:2] == ["gamma", "-"]
     assert "refused: twins refuses gamma: format" in gamma
     assert pairs.split()[:4] == ["pair", "same", "tie", "different"]
-    assert row.split() == ["alpha", "beta", str(PROMPTS), "0", "0", "0.0000", "0.0000", "0.01"]
+    assert row.split() == ["alpha", "beta", str(PROMPTS), "0", "0", "0.0000", "0.01", "0.0000"]
 
 
 def test_everything_is_kept(compare: Callable[..., Compared]) -> None:

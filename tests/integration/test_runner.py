@@ -264,6 +264,24 @@ def test_a_server_that_does_not_get_ready(
     assert is_free(port)
 
 
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        pytest.param(["a", "b", "c"], "b | c", id="the-last-two"),
+        pytest.param(["Error: no flag -x", "usage:", "-h", "see --help"], "Error: no flag -x | see --help", id="above"),
+        pytest.param(["KeyError: 1", "x", "y", "ValueError: 2"], "y | ValueError: 2", id="an-error-in-them"),
+        pytest.param(["KeyError: 1", "ValueError: 2", "x", "y"], "ValueError: 2 | y", id="the-last-error"),
+        pytest.param(["no Error: at the start", "x", "y"], "x | y", id="a-word-within-a-line"),
+        pytest.param(["Error: x"], "Error: x", id="one-line"),
+    ],
+)
+def test_the_last_words_are_those_that_tell(port: int, log: Path, lines: list[str], expected: str) -> None:
+    """Some engines say what is wrong, and then how they are used."""
+    launch = plan_of(port, sys.executable, "-c", f"raise SystemExit({chr(10).join(lines)!r})")
+    with pytest.raises(StartError, match=re.escape(f"its last words: {expected}; log: ")), running(launch, log=log):
+        pass
+
+
 def test_a_silent_death_is_said_to_be_silent(port: int, log: Path) -> None:
     """A server that a signal ends without a word: the signal is named."""
     script = "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"
