@@ -224,7 +224,7 @@ def test_the_path_is_measured_as_far_as_it_is_common() -> None:
         pytest.param(("float32", "float32"), 0.01, id="float32"),
         pytest.param(("float32", "bfloat16"), 0.25, id="the-coarser-counts"),
         pytest.param(("float16", "float32"), 0.05, id="float16"),
-        pytest.param(("Q8_0", "float32"), 1.0, id="fewer-bits"),
+        pytest.param(("Q8_0", "float32"), 0.5, id="fewer-bits"),
     ],
 )
 def test_the_tolerance_is_that_of_the_coarsest(precisions: tuple[str, str], tolerance: float) -> None:

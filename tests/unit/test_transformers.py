@@ -213,7 +213,7 @@ def test_memory() -> None:
 def test_each_kind_of_machine(name: str, device: str, torch: str) -> None:
     """PyTorch comes from where it is built for the machine, and is told what the machine has in its own words."""
     launch = plan(MACHINES[name], QWEN2)
-    assert installs(launch) == [torch, "'transformers[serving]==5.23.0'"]
+    assert installs(launch) == [torch, "'transformers[serving]==5.23.0' requests==2.34.2"]
     assert (launch.variant, flag(launch, "--device")) == (name, device)
     assert launch.device == ("cpu" if name == "cpu" else "gpu")
     is_bounded = flag(launch, "--cb-num-blocks") is not None
@@ -285,7 +285,7 @@ def test_quantized_while_loading(name: str, quantization: str, flagged: str) -> 
     launch = plan(MACHINES[name], changed(QWEN2, quantization=quantization))
     assert flag(launch, "--quantization") == flagged
     assert launch.because["--quantization"] == f"the {quantization} that was chosen"
-    assert installs(launch)[1] == "'transformers[serving]==5.23.0' bitsandbytes==0.50.2"
+    assert installs(launch)[1] == "'transformers[serving]==5.23.0' requests==2.34.2 bitsandbytes==0.50.2"
     assert (launch.variant, flag(plan(MACHINES[name], QWEN2), "--quantization")) == (f"{name}-bnb", None)
 
 
@@ -376,4 +376,4 @@ def test_flags_are_spelt_with_either_line() -> None:
 
 def test_another_version() -> None:
     """Any can be had: only what belongs to PyTorch is pinned."""
-    assert installs(plan(version="5.19.0"))[1] == "'transformers[serving]==5.19.0'"
+    assert installs(plan(version="5.19.0"))[1] == "'transformers[serving]==5.19.0' requests==2.34.2"

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 MARK = "XINFER_CONTRACT"
 """A variable that every process of the engine inherits."""
 SHARED = Path("/dev/shm")  # noqa: S108 -- where Linux keeps shared memory, which is looked at and not written to
+PATIENCE_S = 5.0
+"""How long it is watched before it is said to be left."""
 _FOLDERS = {
     "TMPDIR": "tmp", "TMP": "tmp", "TEMP": "tmp", "HOME": "home", "XDG_CACHE_HOME": "home/.cache",
     "XDG_CONFIG_HOME": "home/.config", "XDG_DATA_HOME": "home/.local/share", "XDG_STATE_HOME": "home/.local/state",
@@ -115,9 +117,16 @@ class Traces:
                     yield f"port {port} ({error.strerror})"
 
     def _left_shared(self) -> Iterator[str]:
-        """Yield new shared memory that no living process has mapped; what one has is some other program's."""
-        new = _shared() - self._shared_before
-        yield from (f"shared memory {SHARED / name}" for name in sorted(new - _mapped() if new else new))
+        """Yield new shared memory that no living process has mapped; what one has is some other program's.
+
+        So is what goes away by itself: between the end of a program and that of its memory there is a moment.
+        """
+        deadline_s = time.monotonic() + PATIENCE_S
+        while (new := _shared() - self._shared_before) and (new := new - _mapped()):
+            if time.monotonic() > deadline_s:
+                break
+            time.sleep(PATIENCE_S / 20)
+        yield from (f"shared memory {SHARED / name}" for name in sorted(new))
 
     def _left_files(self) -> Iterator[str]:
         for path in sorted(self._paths):
