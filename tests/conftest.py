@@ -36,6 +36,12 @@ script()
 """What ``python -m xinfer`` runs, with the signals that a shell's background jobs ignore."""
 
 
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the cache of all real engines, as the contract does: ``$XINFER_TEST_HOME``, or one for this session."""
+    return Path(os.environ.get("XINFER_TEST_HOME") or tmp_path_factory.getbasetemp() / "xinfer-home")
+
+
 @pytest.fixture
 def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], mark: str) -> Ask:
     """Return the command line, run in this process, away from the user's own files."""

@@ -6,7 +6,9 @@ alone: it runs in the engine's environment. The model goes along each text again
 
 from __future__ import annotations
 
+import codecs
 import json
+import re
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -19,6 +21,10 @@ CUT = "\N{REPLACEMENT CHARACTER}"
 """What a character whose last bytes are not there yet is decoded to."""
 CANDIDATES = 50
 """How many of the likeliest tokens are tried as the next one of a text."""
+FOLLOWING = bytes(range(0x80, 0xC0))
+"""The bytes of UTF-8 that begin no character."""
+LONGEST = 4
+"""How many bytes, and so tokens, a character may have."""
 
 
 class Scored(NamedTuple):
@@ -28,8 +34,12 @@ class Scored(NamedTuple):
     logprob: float
 
 
+Split = tuple[str, bytes]
+"""The text of some tokens, and the bytes of the character that they have begun and not ended."""
+
+
 def align(
-    text: str, count: int, likely: Callable[[list[int]], list[Scored]], decode: Callable[[list[int]], str]
+    text: str, count: int, likely: Callable[[list[int]], list[Scored]], split: Callable[[list[int]], Split]
 ) -> list[tuple[Scored, list[Scored]]]:
     """Return the tokens of a text, each with the likeliest at its place; fewer where the text cannot be followed.
 
@@ -40,7 +50,7 @@ def align(
     found: list[tuple[Scored, list[Scored]]] = []
     while len(ids) < count:
         candidates = likely(ids)
-        taken = next((each for each in candidates if _fits(text, [*ids, each.id], ids, count, decode)), None)
+        taken = next((each for each in candidates if _fits(text, ids, each.id, count, split)), None)
         if taken is None:
             break
         ids.append(taken.id)
@@ -48,12 +58,45 @@ def align(
     return found
 
 
-def _fits(text: str, ids: list[int], before: list[int], count: int, decode: Callable[[list[int]], str]) -> bool:
-    """Say whether a text begins with these tokens, the last of which is new."""
-    said, so_far = decode(ids), decode(before)
-    if len(ids) == count:
-        return said.rstrip(CUT) == text.rstrip(CUT)
-    return text.startswith(said.rstrip(CUT)) and (said != so_far or said.endswith(CUT))
+def _fits(text: str, before: list[int], new: int, count: int, split: Callable[[list[int]], Split]) -> bool:
+    """Say whether a text can go on with a token."""
+    said, begun = split([*before, new])
+    asked = text.rstrip(CUT)
+    if not asked.startswith(said):
+        return False
+    rest = asked[len(said) :]
+    if len(before) + 1 == count:
+        return not rest
+    may_begin = rest.encode().startswith(begun) if rest else not begun or text != asked
+    return may_begin and (said, begun) != split(before)
+
+
+def byte(token: str) -> bytes:
+    """Return the bytes that a token of a vocabulary's file stands for."""
+    if number := re.fullmatch(r"<0x([0-9A-F]{2})>", token):
+        return bytes.fromhex(number[1])
+    return bytes(LETTERS[letter] for letter in token) if LETTERS.keys() >= set(token) else token.encode()
+
+
+def unfinished(data: bytes) -> bytes:
+    """Return what follows the last whole character; a part of one at the beginning does not count."""
+    rest = data.lstrip(FOLLOWING)
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        decoder.decode(rest)
+    except UnicodeDecodeError as error:
+        return rest[error.start :]
+    return decoder.getstate()[0]
+
+
+def _letters() -> dict[str, int]:
+    """Return the byte for which each letter stands in vocabularies of bytes: itself where it is printed."""
+    shown = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    hidden = [value for value in range(0x100) if value not in shown]
+    return {chr(value): value for value in shown} | {chr(0x100 + n): value for n, value in enumerate(hidden)}
+
+
+LETTERS = _letters()
 
 
 def main(argv: Sequence[str]) -> None:
@@ -70,7 +113,7 @@ def main(argv: Sequence[str]) -> None:
 def score(network: Network, said: dict[str, Any], top: int) -> dict[str, Any]:
     """Return one text's tokens as JSON has them."""
     network.begin(said["prompt"])
-    path = align(said["text"], said["tokens"], network.likely, network.decode)
+    path = align(said["text"], said["tokens"], network.likely, network.split)
     return {
         "steps": [
             {**network.told(taken), "top": [network.told(each) for each in candidates[:top]]}
@@ -113,10 +156,12 @@ class Network:
             values, numbers = logprobs.topk(CANDIDATES)
         return [Scored(number, value) for number, value in zip(numbers.tolist(), values.tolist(), strict=True)]
 
-    def decode(self, ids: list[int]) -> str:
-        """Return the text of tokens as the server writes it."""
+    def split(self, ids: list[int]) -> Split:
+        """Return the text of tokens as the server writes it, and what it leaves out at the end."""
         text: str = self._tokenizer.decode(ids, skip_special_tokens=True)
-        return text
+        said = text.rstrip(CUT)
+        tokens = self._tokenizer.convert_ids_to_tokens(ids[-LONGEST:]) if said != text else []
+        return said, unfinished(b"".join(map(byte, tokens)))
 
     def told(self, token: Scored) -> dict[str, Any]:
         """Return a token as JSON has it."""

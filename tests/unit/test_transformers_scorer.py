@@ -17,8 +17,11 @@ BYTES = {0: b"", 1: b" Pa", 2: b" Paris", 3: b"ris", 4: b".", 5: b"\xe5\xba", 6:
 """What each token of the vocabulary adds; 0 ends an answer and is not shown."""
 
 
-def decode(ids: list[int]) -> str:
-    return b"".join(BYTES[number] for number in ids).decode(errors="replace")
+def split(ids: list[int]) -> tuple[str, bytes]:
+    data = b"".join(BYTES[number] for number in ids)
+    text = data.decode(errors="replace")
+    said = text.rstrip("\ufffd")
+    return said, scorer.unfinished(data[-4:]) if said != text else b""
 
 
 def preferring(*order: int) -> Any:
@@ -34,6 +37,10 @@ def preferring(*order: int) -> Any:
         pytest.param(" Paris.", 3, (0, 2, 4), [2, 4, 0], id="the-last-may-end-the-answer"),
         pytest.param(" Paris", 2, (2, 0), [2, 0], id="and-only-the-last"),
         pytest.param("座", 2, (5, 6, 4), [5, 6], id="a-character-in-two-parts"),
+        pytest.param("座.", 4, (8, 7, 6, 4), [7, 8, 6, 4], id="parts-in-their-order"),
+        pytest.param(".座", 3, (7, 4, 5, 6), [4, 7], id="a-part-that-leads-nowhere"),
+        pytest.param(" Paris.", 2, (7, 5, 2, 4), [2, 4], id="no-part-where-a-character-is-whole"),
+        pytest.param(" Paris\ufffd", 2, (5, 2), [2, 5], id="a-cut-in-its-place"),
         pytest.param(" Paris\ufffd", 2, (2, 5), [2, 5], id="a-character-that-is-cut"),
         pytest.param("London", 2, (2, 4), [], id="a-text-that-the-model-does-not-know"),
         pytest.param(" Paris London", 3, (2, 4, 0), [2], id="a-text-as-far-as-it-can-be-followed"),
@@ -42,7 +49,7 @@ def preferring(*order: int) -> Any:
 )
 def test_a_text_is_followed(text: str, count: int, order: tuple[int, ...], ids: list[int]) -> None:
     """Each token is the likeliest with which the text goes on."""
-    found = scorer.align(text, count, preferring(*order), decode)
+    found = scorer.align(text, count, preferring(*order), split)
     assert [taken.id for taken, _ in found] == ids
     assert all([each.id for each in candidates] == list(order) for _, candidates in found)
 
@@ -50,8 +57,24 @@ def test_a_text_is_followed(text: str, count: int, order: tuple[int, ...], ids: 
 def test_a_character_may_have_many_parts() -> None:
     """Of which none has a text of its own."""
     parts = [7, 8, 6, 4]
-    found = scorer.align("座.", 4, lambda ids: [scorer.Scored(parts[len(ids)], -0.1)], decode)
+    found = scorer.align("座.", 4, lambda ids: [scorer.Scored(parts[len(ids)], -0.1)], split)
     assert [taken.id for taken, _ in found] == parts
+
+
+@pytest.mark.parametrize(
+    ("token", "data"),
+    [
+        pytest.param("Paris", b"Paris", id="letters"),
+        pytest.param("ĠParis", b" Paris", id="a-space-of-a-vocabulary-of-bytes"),
+        pytest.param("åº", "座".encode()[:2], id="a-part-of-a-character"),
+        pytest.param("Ċ", b"\n", id="a-byte-that-is-not-printed"),
+        pytest.param("<0xE5>", b"\xe5", id="a-byte-by-its-number"),
+        pytest.param("▁Paris", "▁Paris".encode(), id="a-vocabulary-of-letters"),
+    ],
+)
+def test_a_token_stands_for_bytes(token: str, data: bytes) -> None:
+    """However its vocabulary spells them."""
+    assert scorer.byte(token) == data
 
 
 class Fake:
@@ -59,8 +82,8 @@ class Fake:
 
     begin = staticmethod(lambda _: None)
     likely = staticmethod(preferring(2, 4, 1))
-    decode = staticmethod(decode)
-    told = staticmethod(lambda token: {"id": token.id, "text": decode([token.id]), "logprob": token.logprob})
+    split = staticmethod(split)
+    told = staticmethod(lambda token: {"id": token.id, "text": split([token.id])[0], "logprob": token.logprob})
 
 
 def test_scores_are_written_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
