@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from xinfer import locks, packages, steps
+from xinfer.artefacts import CONVERT
 from xinfer.errors import ProvisionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import IO
 
-    from xinfer.plan import Artefact, LaunchPlan
+    from xinfer.plan import Argv, Artefact, LaunchPlan
     from xinfer.steps import Progress
 
 MARKER = ".complete.json"
@@ -60,7 +61,16 @@ def provision(plan: LaunchPlan, *, progress: Progress, log: Path) -> list[str]:
 def marker(artefact: Artefact) -> Marker | None:
     """Return the record of a directory that exactly these steps have filled, or None."""
     found = read(Path(artefact.path))
-    return found if found and found.steps == artefact.steps else None
+    return found if found and found.steps == _portable(artefact) else None
+
+
+def _portable(artefact: Artefact) -> tuple[Argv, ...]:
+    """Return the steps with xinfer's own programs by name: two checkouts that share a home have them in two places.
+
+    Whether they are the same programs, the name of the directory says, which has a hash of them.
+    """
+    own = f"{CONVERT}{os.sep}"
+    return tuple(tuple(word.removeprefix(own) for word in step) for step in artefact.steps)
 
 
 def read(directory: Path) -> Marker | None:
@@ -176,7 +186,7 @@ def _make(artefact: Artefact, plan: LaunchPlan, progress: Progress, log: IO[byte
         _check(artefact, plan)
         is_environment = (directory / "pyvenv.cfg").is_file()
         found = Marker(
-            steps=artefact.steps,
+            steps=_portable(artefact),
             resolved=packages.of(directory / "bin" / "python") if is_environment else (),
             made=datetime.now(UTC).isoformat(timespec="seconds"),
             seconds=round(time.monotonic() - start_s, 1),

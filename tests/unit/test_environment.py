@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from xinfer import locks
+from xinfer.artefacts import CONVERT
 from xinfer.environment import MARKER, Marker, marker, provision, roots, used
 from xinfer.errors import ProvisionError
 from xinfer.plan import Argv, Artefact, LaunchPlan
@@ -20,6 +21,14 @@ def test_a_marker_of_the_same_steps_counts(tmp_path: Path) -> None:
     """The directory was filled by what the plan says, to the end."""
     (tmp_path / MARKER).write_bytes(msgspec.json.encode(FOUND))
     assert marker(Artefact(path=str(tmp_path), steps=STEPS)) == FOUND
+
+
+def test_two_checkouts_share_what_the_same_program_made(tmp_path: Path) -> None:
+    """Where xinfer itself lies is no part of what a conversion makes."""
+    step = ("/t/bin/python", "-I", str(CONVERT / "gguf_to_folder.py"), "/m/a.gguf", "/m/made", "float32")
+    made = msgspec.structs.replace(FOUND, steps=((*step[:2], "gguf_to_folder.py", *step[3:]),))
+    (tmp_path / MARKER).write_bytes(msgspec.json.encode(made))
+    assert marker(Artefact(path=str(tmp_path), steps=(step,))) == made
 
 
 @pytest.mark.parametrize(
