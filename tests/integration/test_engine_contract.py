@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,14 +17,15 @@ import pytest
 from xinfer import engines
 from xinfer.errors import StartError
 from xinfer.plan import Artefact
-from xinfer.testing import EngineContract
+from xinfer.testing import EngineContract, shared_memory
 from xinfer.testing.demands import Broken
+from xinfer.testing.shared_memory import SHARED
 from xinfer.testing.subject import Subject
 from xinfer.testing.survey import Survey
-from xinfer.testing.traces import SHARED, Sandbox, Traces
+from xinfer.testing.traces import Sandbox, Traces
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
 RESOURCES = Path(__file__).parents[1] / "resources"
 MARKOV = RESOURCES / "third_party_plugin" / "xinfer_markov" / "conf"
@@ -305,16 +307,16 @@ def sandbox() -> Iterator[Sandbox]:
 LISTEN = """
 import socket, sys
 server = socket.create_server(("127.0.0.1", 0))
+file = sys.argv[1:] and open(sys.argv[1], "w")
 print(server.getsockname()[1], flush=True)
 sys.stdin.read()
 """
 
 
 @contextlib.contextmanager
-def listening(sandbox: Sandbox, *, cwd: Path | None = None, marked: bool = True) -> Iterator[tuple[int, int]]:
+def listening(environ: Mapping[str, str], *words: str, cwd: Path | None = None) -> Iterator[tuple[int, int]]:
     """Run a process that listens on a port, and yield the ids of both."""
-    environ = sandbox.environ() if marked else dict(os.environ)
-    argv = [sys.executable, "-c", LISTEN]
+    argv = [sys.executable, "-c", LISTEN, *words]
     pipe = subprocess.PIPE
     with subprocess.Popen(argv, cwd=cwd, env=environ, stdin=pipe, stdout=pipe, text=True) as process:
         assert process.stdout is not None
@@ -324,19 +326,19 @@ def listening(sandbox: Sandbox, *, cwd: Path | None = None, marked: bool = True)
 
 def test_a_process_and_its_port_are_seen(sandbox: Sandbox) -> None:
     """As long as they are there."""
-    traces = Traces(sandbox)
-    with listening(sandbox, marked=False) as (pid, port):
+    with contextlib.closing(Traces(sandbox)) as traces:
+        with listening(os.environ) as (pid, port):
+            assert traces.left() == []
+            traces.note([pid])
+            assert [line.partition(" (")[0] for line in traces.left()] == [f"process {pid}", f"port {port}"]
         assert traces.left() == []
-        traces.note([pid])
-        assert [line.partition(" (")[0] for line in traces.left()] == [f"process {pid}", f"port {port}"]
-    assert traces.left() == []
 
 
 @pytest.mark.parametrize("is_marked", [True, False], ids=["by-its-environment", "by-its-directory"])
 def test_a_process_that_got_away_is_seen(sandbox: Sandbox, is_marked: bool) -> None:  # noqa: FBT001 -- a parameter
     """Nobody told which it was: it bears the sandbox's mark, or it works there."""
-    traces = Traces(sandbox)
-    with listening(sandbox, cwd=None if is_marked else sandbox.work, marked=is_marked) as (pid, _):
+    environ, cwd = (sandbox.environ(), None) if is_marked else (os.environ, sandbox.work)
+    with contextlib.closing(Traces(sandbox)) as traces, listening(environ, cwd=cwd) as (pid, _):
         assert [line.partition(" (")[0] for line in traces.left()] == [f"process {pid}"]
 
 
@@ -344,12 +346,30 @@ def test_two_sandboxes_are_told_apart(sandbox: Sandbox) -> None:
     """One engine's processes and files are not another's."""
     other = Sandbox()
     (other.work / "file").touch()
-    with listening(other, cwd=other.work):
-        assert Traces(sandbox).left() == []
+    with contextlib.closing(Traces(sandbox)) as traces, listening(other.environ(), cwd=other.work):
+        assert traces.left() == []
         assert sandbox.left([]) == []
         assert other.left([]) == ["work/file"]
         assert other.left(["work/f*"]) == []
     other.remove()
+
+
+def test_shared_memory_has_an_owner(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What another program used is its own, even when it leaves it; what nobody was seen to use is the engine's."""
+    monkeypatch.setattr(shared_memory, "PATIENCE_S", 0.5)
+    ours, theirs, nobodys = (SHARED / f"xinfer-defect-{name}" for name in ("ours", "theirs", "nobodys"))
+    with contextlib.closing(Traces(sandbox)) as traces:
+        if not SHARED.is_dir():  # the system keeps it elsewhere, where no name of it can be seen
+            assert traces.left() == []
+            return
+        with listening(sandbox.environ(), str(ours)), listening(os.environ, str(theirs)):
+            time.sleep(5 * shared_memory.TICK_S)
+        assert traces.left() == [f"shared memory {ours}"]
+        nobodys.touch()
+        assert traces.left() == [f"shared memory {nobodys}", f"shared memory {ours}"]
+        ours.unlink()
+        nobodys.unlink()
+        assert traces.left() == []
 
 
 # As pytest runs it

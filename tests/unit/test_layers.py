@@ -172,7 +172,7 @@ def test_a_conversion_runs_without_us(program: str) -> None:
     assert {path.name for path in (CORE / "convert").glob("*.py")} == {"__init__.py", *CONVERSIONS}
 
 
-CONTRACT = {"contract", "survey", "subject", "demands", "traces", "wire"}
+CONTRACT = {"contract", "survey", "subject", "demands", "traces", "shared_memory", "wire"}
 """The modules of the engines' contract, which start what a plan says, and so know the core."""
 
 

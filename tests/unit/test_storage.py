@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -151,6 +152,10 @@ def test_what_vanishes_meanwhile_is_no_error(tmp_path: Path) -> None:
     assert (row.size_bytes, row.complete, row.used) == (0, False, "1970-01-01T00:00:00+00:00")
 
 
-def test_the_tests_python_is_seen() -> None:
-    """Command lines can be read on this machine at all."""
-    assert any(sys.executable in word or "/" in word for each in storage.commands() for word in each.words)
+def test_a_process_is_seen_with_its_words() -> None:
+    """Command lines can be read on this machine at all; our own and our parents' are no one else's."""
+    argv = [sys.executable, "-c", "import sys; sys.stdin.read()", "/some/where"]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE) as process:
+        seen = [each.words for each in storage.commands() if each.process.endswith(f"(process {process.pid})")]
+        assert seen == [tuple(argv)]
+        assert not any(each.process.endswith(f"(process {os.getpid()})") for each in storage.commands())

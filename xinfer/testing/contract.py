@@ -262,7 +262,7 @@ def _prompt(number: int, words: int) -> str:
 def _printed_plan(subject: Subject, seed: str) -> bytes:
     """Return what ``xinfer plan format=json`` prints in a process of its own."""
     directories = [word for directory in subject.directories for word in ("--config-dir", str(directory))]
-    argv = [sys.executable, "-m", "xinfer", "plan", *directories, *subject.words("format=json")]
+    argv = [sys.executable, "-P", "-m", "xinfer", "plan", *directories, *subject.words("format=json")]
     paths = os.pathsep.join(filter(None, sys.path))
     environ = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": paths}
     done = subprocess.run(argv, env=environ, capture_output=True, check=False)

@@ -91,6 +91,7 @@ class Trial:
 
     def close(self) -> None:
         """Throw the sandbox away."""
+        self.traces.close()
         self.sandbox.remove()
 
 

@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from xinfer.testing.shared_memory import SharedMemory
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
 MARK = "XINFER_CONTRACT"
 """A variable that every process of the engine inherits."""
-SHARED = Path("/dev/shm")  # noqa: S108 -- where Linux keeps shared memory, which is looked at and not written to
-PATIENCE_S = 5.0
-"""How long it is watched before it is said to be left."""
 _FOLDERS = {
     "TMPDIR": "tmp", "TMP": "tmp", "TEMP": "tmp", "HOME": "home", "XDG_CACHE_HOME": "home/.cache",
     "XDG_CONFIG_HOME": "home/.config", "XDG_DATA_HOME": "home/.local/share", "XDG_STATE_HOME": "home/.local/state",
@@ -82,10 +81,10 @@ class Traces:
         self._sandbox = sandbox
         self._known = (sandbox.root, *known)
         self._began_s = time.time()
-        self._shared_before = _shared()
         self._processes: set[psutil.Process] = set()
         self._ports: set[int] = set()
         self._paths: set[Path] = set()
+        self._shared = SharedMemory(self._has)
 
     def note(self, pids: Iterable[int]) -> None:
         """Look at the engine's processes as they are now."""
@@ -98,7 +97,20 @@ class Traces:
 
     def left(self) -> list[str]:
         """Say what is still there, a phrase each; call it when the engine has been stopped."""
-        return [*self._left_processes(), *self._left_ports(), *self._left_shared(), *self._left_files()]
+        shared = (f"shared memory {path}" for path in self._shared.left())
+        return [*self._left_processes(), *self._left_ports(), *shared, *self._left_files()]
+
+    def close(self) -> None:
+        """Look no longer."""
+        self._shared.close()
+
+    def _has(self, pid: int) -> bool:
+        """Say whether a process is one of the engine's; one that has just ended may have been."""
+        with suppress(psutil.Error, OSError):
+            process = psutil.Process(pid)
+            is_ours = process in self._processes or self._sandbox.has(process)
+            return is_ours or process.status() == psutil.STATUS_ZOMBIE
+        return True
 
     def _left_processes(self) -> Iterator[str]:
         others = {process for process in psutil.process_iter() if self._sandbox.has(process)}
@@ -116,40 +128,12 @@ class Traces:
                 except OSError as error:
                     yield f"port {port} ({error.strerror})"
 
-    def _left_shared(self) -> Iterator[str]:
-        """Yield new shared memory that no living process has mapped; what one has is some other program's.
-
-        So is what goes away by itself: between the end of a program and that of its memory there is a moment.
-        """
-        deadline_s = time.monotonic() + PATIENCE_S
-        while (new := _shared() - self._shared_before) and (new := new - _mapped()):
-            if time.monotonic() > deadline_s:
-                break
-            time.sleep(PATIENCE_S / 20)
-        yield from (f"shared memory {SHARED / name}" for name in sorted(new))
-
     def _left_files(self) -> Iterator[str]:
         for path in sorted(self._paths):
             with suppress(OSError):
                 is_known = any(path.is_relative_to(folder) for folder in self._known)
                 if not is_known and path.lstat().st_ctime >= self._began_s:
                     yield f"file {path}"
-
-
-def _shared() -> set[str]:
-    return {path.name for path in SHARED.iterdir()} if SHARED.is_dir() else set()
-
-
-def _mapped() -> set[str]:
-    """Return the names of all shared memory that a living process has mapped or open."""
-    found: set[str] = set()
-    for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            lines = (process / "maps").read_text(errors="replace").splitlines()
-            found |= {line.rpartition("/")[2] for line in lines if f" {SHARED}/" in line}
-            targets = (str(link.readlink()) for link in (process / "fd").iterdir())
-            found |= {target.rpartition("/")[2] for target in targets if target.startswith(f"{SHARED}/")}
-    return found
 
 
 def _open_paths(process: psutil.Process) -> Iterator[Path]:
