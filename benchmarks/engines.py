@@ -1,12 +1,13 @@
 """What a plan is worth: each engine started by its plan, by the best flags known by hand, and by its own defaults.
 
-``python benchmarks/engines.py [ENGINE…]`` measures on this machine and prints a table. The engine is pinned to one core
-and the client to another; the three ways take turns, so that a busy moment does not favour one of them. Only ratios
-within one run mean anything.
+``python benchmarks/engines.py [--rounds N] [ENGINE…]`` measures on this machine and prints a table. The engine is pinned to
+one core and the client to another; the three ways take turns, so that a busy moment does not favour one of them. Only
+ratios within one run mean anything.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import statistics
@@ -28,7 +29,6 @@ from xinfer.spec import Workload
 if TYPE_CHECKING:
     from xinfer.plan import LaunchPlan
 
-ROUNDS = 3
 CONCURRENCY = (1, 4)
 ENGINE_CORE, CLIENT_CORE = {0}, {1}
 OVERRIDES = ("rules=engines-2026-11", "hw=auto", "context_length=2048", "workload.concurrency=4")
@@ -130,7 +130,7 @@ def measure(plan: LaunchPlan, log: Path) -> Figures:
         for at_once in CONCURRENCY:
             work = Workload(
                 name="bench", input_tokens=64, output_tokens=64,
-                concurrency=at_once, requests=4 * at_once, warmup=at_once,
+                concurrency=at_once, requests=2 * at_once + 2, warmup=at_once,
             )  # fmt: skip
             target = Target(url=plan.url, model=plan.model, request=plan.request)
             samples = load.drive(target, work, run_id=f"r{at_once}")
@@ -140,13 +140,13 @@ def measure(plan: LaunchPlan, log: Path) -> Figures:
         return Figures(rates, server.startup.ready_s, peak / 2**30)
 
 
-def compare(engine: str, composer: Composer, directory: Path) -> list[dict[str, Any]]:
+def compare(engine: str, composer: Composer, directory: Path, rounds: int) -> list[dict[str, Any]]:
     """Measure the three ways of one engine in turns, and return a row for each."""
     plan = planned(engine, composer)
     environment.provision(plan, progress=lambda line: print(f"  {line}", file=sys.stderr), log=directory / "provision")
     ways = {"plan": None, "by hand": BY_HAND[engine], "bare": BARE[engine]}
     seen: dict[str, list[Figures]] = {name: [] for name in ways}
-    for turn in range(ROUNDS):
+    for turn in range(rounds):
         names = list(ways)
         for name in names[turn % 3 :] + names[: turn % 3]:
             try:
@@ -172,14 +172,18 @@ def row(engine: str, name: str, seen: dict[str, list[Figures]]) -> dict[str, Any
     return made
 
 
-def main(names: list[str]) -> None:
-    """Measure the engines named, or all; the table goes to standard output, as JSON lines too."""
+def main() -> None:
+    """Measure the engines named, or all; the table goes to standard output as JSON lines."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("engines", nargs="*", choices=[*BY_HAND, []], metavar="ENGINE")
+    parser.add_argument("--rounds", type=int, default=3)
+    asked = parser.parse_args()
     composer = Composer(engines.conf_directories())
     with tempfile.TemporaryDirectory() as directory:
-        for name in names or list(BY_HAND):
-            for made in compare(name, composer, Path(directory)):
+        for name in asked.engines or BY_HAND:
+            for made in compare(name, composer, Path(directory), asked.rounds):
                 print(json.dumps(made), flush=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()
