@@ -13,11 +13,29 @@ nox.options.error_on_missing_interpreters = True
 PYPROJECT = nox.project.load_toml()
 PYTHONS = nox.project.python_versions(PYPROJECT)
 PURE = (
-    *("answers", "apikey", "artefacts", "catalog", "contents", "decision", "dialects", "disagreement", "distribution"),
-    *("facts", "flow", "parity"),
-    *("gguf", "grid", "installers", "memory", "metrics", "naming", "network", "news", "packing"),
-    *("packs", "parallel", "plan", "precision", "predicates", "remedies"),
-    *("requirement", "rules", "safetensors", "spelling", "validity"),
+    *("apikey", "catalog", "facts", "flow", "plan"),
+    "config/spelling",
+    *("environments/news", "environments/remedies"),
+    *("judging/decision", "judging/disagreement", "judging/packs", "judging/predicates", "judging/rules"),
+    *("measuring/distribution", "measuring/metrics", "measuring/validity"),
+    *("parity/agreement", "parity/answers", "parity/dialects"),
+    *(
+        "planning/artefacts",
+        "planning/installers",
+        "planning/memory",
+        "planning/parallel",
+        "planning/precision",
+        "planning/requirement",
+    ),
+    *(
+        "sources/contents",
+        "sources/gguf",
+        "sources/naming",
+        "sources/network",
+        "sources/packing",
+        "sources/safetensors",
+    ),
+    "verbs/grid",
 )
 """The modules that compute and touch nothing: every branch of them is tested."""
 CODE = ("xinfer", "plugins", "tests", "benchmarks", "noxfile.py")

@@ -1,8 +1,8 @@
 """What a plan is worth: each engine started by its plan, by the best flags known by hand, and by its own defaults.
 
-``python benchmarks/engines.py [--rounds N] [ENGINE…]`` measures on this machine and prints a table. The engine is pinned to
-one core and the client to another; the three ways take turns, so that a busy moment does not favour one of them. Only
-ratios within one run mean anything.
+``python benchmarks/engines.py [--rounds N] [ENGINE…]`` measures on this machine and prints a table. The engine is
+pinned to one core and the client to another; the three ways take turns, so that a busy moment does not favour one of
+them. Only ratios within one run mean anything.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from xinfer import engines, environment, judgement, load, metrics
-from xinfer.client import Target
-from xinfer.compose import Composer
+from xinfer import engines, judgement
+from xinfer.config.compose import Composer
+from xinfer.environments import environment
 from xinfer.flow import free_port
-from xinfer.resources import usage
-from xinfer.runner import running
+from xinfer.measuring import load, metrics
+from xinfer.measuring.client import Target
+from xinfer.measuring.resources import usage
+from xinfer.running.runner import running
 from xinfer.spec import Workload
 
 if TYPE_CHECKING:

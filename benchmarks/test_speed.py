@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from xinfer import engines, flow, grid, rules
-from xinfer.compose import Composer
+from xinfer import engines, flow
+from xinfer.config.compose import Composer
+from xinfer.judging import rules
+from xinfer.verbs import grid
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import msgspec
 
-from xinfer import spelling
+from xinfer.config import spelling
 from xinfer.errors import ConfigError, nearest
 
 if TYPE_CHECKING:

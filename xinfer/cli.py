@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 from xinfer import __version__, apikey
 from xinfer.errors import ConfigError, XinferError, nearest
-from xinfer.verbs import VERBS, Line
+from xinfer.verbs.table import VERBS, Line
 
 if TYPE_CHECKING:
-    from xinfer.compose import Composer
+    from xinfer.config.compose import Composer
 
 USAGE = """\
 xinfer: name a model and a machine; get the engine, the reasons, the plan, and measured numbers
@@ -108,7 +108,7 @@ def _drop_output() -> None:
 
 
 def _broken(error: Exception) -> int:
-    from xinfer.report import defect  # noqa: PLC0415 -- nothing else here needs it
+    from xinfer.verbs.report import defect  # noqa: PLC0415 -- nothing else here needs it
 
     found = defect(error)
     show(found)
@@ -117,7 +117,7 @@ def _broken(error: Exception) -> int:
 
 def show(error: XinferError) -> None:
     """Print an error as its one line, then the details that came with it."""
-    from xinfer.report import one_line  # noqa: PLC0415 -- only errors need it
+    from xinfer.verbs.report import one_line  # noqa: PLC0415 -- only errors need it
 
     print(f"xinfer: {one_line(str(error))}", file=sys.stderr)
     for line in error.details:
@@ -157,7 +157,7 @@ def parse(argv: list[str]) -> Line:
 
 def _dispatch(line: Line) -> int:
     from xinfer import engines  # noqa: PLC0415 -- --help must not pay for Hydra
-    from xinfer.compose import Composer  # noqa: PLC0415
+    from xinfer.config.compose import Composer  # noqa: PLC0415
 
     if line.multirun and line.verb != "run":
         raise ConfigError(f"-m sweeps run; {line.verb} takes one machine and one model at a time")

@@ -11,17 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from xinfer import apikey, catalog, decision, disagreement, engines, hardware, keys, memory, packs, supplement
+from xinfer import apikey, catalog, engines, keys
 from xinfer.catalog import Family, Spec
-from xinfer.compose import Composer
-from xinfer.decision import Decision, Prefer
-from xinfer.disagreement import Disagreement
-from xinfer.document import read
+from xinfer.config.compose import Composer
+from xinfer.config.document import read
 from xinfer.engines import Engine, Job, typed
 from xinfer.errors import ConfigError, EngineError, XinferError
 from xinfer.facts import Hardware
+from xinfer.judging import decision, disagreement, packs, supplement
+from xinfer.judging.decision import Decision, Prefer
+from xinfer.judging.disagreement import Disagreement
+from xinfer.judging.rules import Pack
+from xinfer.machine import hardware
 from xinfer.plan import LaunchPlan
-from xinfer.rules import Pack
+from xinfer.planning import memory
 from xinfer.spec import Workload
 
 if TYPE_CHECKING:
@@ -95,7 +98,7 @@ def ask(config: dict[str, Any], composer: Composer, *, detect: Callable[[], Hard
 def _candidates(chosen: Mapping[str, Any], day: str) -> tuple[Family, tuple[Spec, ...]]:
     """Return what was published of a family on a day and chosen; or what a source of other models has."""
     if catalog.is_open(chosen):
-        from xinfer import source  # noqa: PLC0415 -- only a model that no catalogue lists needs its readers
+        from xinfer.sources import source  # noqa: PLC0415 -- only a model that no catalogue lists needs its readers
 
         found = source.specs(chosen)
         return Family(family=found[0].family, rows=()), found
@@ -216,7 +219,7 @@ def _completed(launch: LaunchPlan, job: Job, asked: Ask, key_variables: dict[str
 
 def _external(asked: Ask) -> Planned:
     """Plan for a server that somebody else runs: nothing to install, start or stop."""
-    from xinfer.client import Target  # noqa: PLC0415 -- only this engine's plan needs the client
+    from xinfer.measuring.client import Target  # noqa: PLC0415 -- only this engine's plan needs the client
 
     given = typed(asked.engine, External, "engine")
     if given.url is None:

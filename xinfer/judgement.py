@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from xinfer import flow, hardware
+from xinfer import flow
 from xinfer.errors import Missing, Refused
+from xinfer.machine import hardware
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from xinfer.compose import Composer
+    from xinfer.config.compose import Composer
     from xinfer.facts import Hardware
     from xinfer.flow import Planned
     from xinfer.plan import LaunchPlan

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from xinfer.catalog import DAYS
+from xinfer.config.overrides import LABELS
 from xinfer.engines import typed
 from xinfer.errors import ConfigError, nearest
-from xinfer.overrides import LABELS
 from xinfer.spec import Workload
 
 if TYPE_CHECKING:

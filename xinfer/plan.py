@@ -66,7 +66,7 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
     request: dict[str, Any] = {}
     """Body fields this engine needs for a fixed output length and a defeated prompt cache."""
     scorer: Argv = ()
-    """A program that finds log-probabilities where the engine's server tells none: see ``xinfer.scoring``."""
+    """A program that finds log-probabilities where the engine's server tells none: see ``xinfer.parity.scoring``."""
     memory: Memory = Memory()
     notes: tuple[str, ...] = ()
 

@@ -56,7 +56,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     answer: dict[str, Any] | None = None
     """What the engine said after it was measured, to one fixed prompt: two records of a model can be compared by it."""
     parity: dict[str, Any] | None = None
-    """What a comparison of engines found (``xinfer.comparison.Parity``)."""
+    """What a comparison of engines found (``xinfer.verbs.comparison.Parity``)."""
     files: tuple[str, ...] = ()
     path: str = ""
     """Where this record was written."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-from xinfer import artefacts, engines
+from xinfer import engines
 from xinfer.errors import ConfigError
 from xinfer.plan import Command, LaunchPlan, Memory
+from xinfer.planning import artefacts
 
 from .settings import Backend, Settings, requirements
 

@@ -7,18 +7,19 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from xinfer import artefacts, engines, parallel, requirement
+from xinfer import engines
 from xinfer.errors import ConfigError
 from xinfer.plan import Command, LaunchPlan, Memory
+from xinfer.planning import artefacts, parallel, requirement
 
 from .settings import Settings
 
 if TYPE_CHECKING:
-    from xinfer.artefacts import Weights
     from xinfer.catalog import Spec
     from xinfer.engines import Job
     from xinfer.facts import Hardware
-    from xinfer.requirement import Provided
+    from xinfer.planning.artefacts import Weights
+    from xinfer.planning.requirement import Provided
 
 HERE = Path(__file__).parent
 RESERVED = {"model": "model=", "revision": "model="}

@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import msgspec
 
-from xinfer import artefacts, engines, parallel, precision, requirement
+from xinfer import engines
 from xinfer.errors import ConfigError
 from xinfer.plan import Command, LaunchPlan, Memory
+from xinfer.planning import artefacts, parallel, precision, requirement
 
 from .settings import Settings
 
 if TYPE_CHECKING:
-    from xinfer.artefacts import Weights
     from xinfer.engines import Job
-    from xinfer.parallel import Split
-    from xinfer.precision import Precision
+    from xinfer.planning.artefacts import Weights
+    from xinfer.planning.parallel import Split
+    from xinfer.planning.precision import Precision
 
 HERE = Path(__file__).parent
 RESERVED = {"model-path": "model=", "model": "model=", "served-model-name": "model=", "dtype": "dtype="}

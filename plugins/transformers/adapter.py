@@ -6,18 +6,19 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from xinfer import artefacts, engines, parallel, precision, requirement
+from xinfer import engines
 from xinfer.errors import ConfigError
 from xinfer.plan import Command, LaunchPlan, Memory
-from xinfer.precision import Precision
+from xinfer.planning import artefacts, parallel, precision, requirement
+from xinfer.planning.precision import Precision
 
 from .settings import Settings
 
 if TYPE_CHECKING:
-    from xinfer.artefacts import Weights
     from xinfer.catalog import Spec
     from xinfer.engines import Job
-    from xinfer.requirement import Provided
+    from xinfer.planning.artefacts import Weights
+    from xinfer.planning.requirement import Provided
 
 HERE = Path(__file__).parent
 RESERVED = {"dtype": "dtype=", "quantization": "model.quantization="}

@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 import pytest
 
-from xinfer.samples import Samples, read
+from xinfer.measuring.samples import Samples, read
 
 pytestmark = pytest.mark.e2e
 

@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from xinfer import artefacts, catalog, flow
-from xinfer.compose import conf_dir, read
-from xinfer.environment import marker, provision
+from xinfer import catalog, flow
+from xinfer.config.compose import conf_dir, read
+from xinfer.environments.environment import marker, provision
 from xinfer.errors import ProvisionError
 from xinfer.plan import Artefact, LaunchPlan
+from xinfer.planning import artefacts
 
 if TYPE_CHECKING:
-    from xinfer.artefacts import Weights
     from xinfer.catalog import Spec
+    from xinfer.planning.artefacts import Weights
 
 pytestmark = pytest.mark.e2e
 

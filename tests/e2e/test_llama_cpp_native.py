@@ -18,11 +18,11 @@ import pytest
 
 from xinfer.catalog import Spec
 from xinfer.engines import Job, get
-from xinfer.environment import provision
+from xinfer.environments.environment import provision
 from xinfer.errors import ProvisionError
-from xinfer.hardware import detect
+from xinfer.machine.hardware import detect
 from xinfer.plan import LaunchPlan
-from xinfer.runner import running
+from xinfer.running.runner import running
 from xinfer.spec import Workload
 
 pytestmark = pytest.mark.e2e

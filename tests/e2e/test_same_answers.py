@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from xinfer import parity
+from xinfer.parity import agreement
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,7 +55,7 @@ def test_no_two_engines_differ(found: Any) -> None:
 def test_log_probabilities_are_those_of_the_weights(found: Any) -> None:
     """To a hundredth of the first tokens; where PyTorch computes, of every token."""
     for pair in found["pairs"]:
-        assert pair["first_delta"] <= parity.TOLERANCES["float32"]
+        assert pair["first_delta"] <= agreement.TOLERANCES["float32"]
         assert min(each["shared"] for each in pair["prompts"]) >= 4
         if set(pair["engines"]) <= PYTORCH:
-            assert pair["path_delta"] <= parity.TOLERANCES["float32"]
+            assert pair["path_delta"] <= agreement.TOLERANCES["float32"]

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from xinfer import engines, flow, load, metrics, record, validity
-from xinfer.compose import Composer
+from xinfer import engines, flow, record
+from xinfer.config.compose import Composer
+from xinfer.measuring import load, metrics, validity
 from xinfer.spec import Workload
 from xinfer.testing.reference_server import Behaviour, serving
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from xinfer import answers, record
+from xinfer import record
+from xinfer.parity import answers
 
 if TYPE_CHECKING:
     import subprocess

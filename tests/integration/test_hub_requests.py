@@ -12,12 +12,12 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from xinfer import contents, hub, web
-from xinfer.contents import Allowed
 from xinfer.errors import ConfigError, ProvisionError
-from xinfer.hub import Access
+from xinfer.sources import contents, hub, web
+from xinfer.sources.contents import Allowed
+from xinfer.sources.hub import Access
+from xinfer.sources.web import Server
 from xinfer.testing.model_files import CONFIG, LLAMA, folder, gguf, safetensors
-from xinfer.web import Server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from xinfer import artefacts, environment
+from xinfer.environments import environment
 from xinfer.errors import ProvisionError
 from xinfer.plan import Artefact, LaunchPlan
+from xinfer.planning import artefacts
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from xinfer import answers, interview
-from xinfer.answers import PromptSet
-from xinfer.client import Target
 from xinfer.errors import RequestError
 from xinfer.flow import free_port
+from xinfer.measuring.client import Target
+from xinfer.parity import answers, interview
+from xinfer.parity.answers import PromptSet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,11 +11,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from xinfer import load
 from xinfer.errors import RequestError
-from xinfer.load import Target, drive, probe
-from xinfer.metrics import flags, summarize
-from xinfer.samples import Samples
+from xinfer.measuring import load
+from xinfer.measuring.load import Target, drive, probe
+from xinfer.measuring.metrics import flags, summarize
+from xinfer.measuring.samples import Samples
 from xinfer.spec import Workload
 from xinfer.testing.reference_server import Behaviour, Remote, serving, spawned
 

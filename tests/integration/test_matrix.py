@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from xinfer import engines, flow
-from xinfer.compose import Composer
+from xinfer.config.compose import Composer
 from xinfer.facts import Hardware
 
 MATRIX = Path(__file__).parents[2] / "matrix"

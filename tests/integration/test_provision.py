@@ -17,8 +17,8 @@ import msgspec
 import psutil
 import pytest
 
-from xinfer import environment, locks, news, removal, steps
-from xinfer.environment import MARKER, Marker, provision
+from xinfer.environments import environment, locks, news, removal, steps
+from xinfer.environments.environment import MARKER, Marker, provision
 from xinfer.errors import ProvisionError, Refused
 from xinfer.plan import Artefact, LaunchPlan
 

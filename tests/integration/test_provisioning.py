@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
-from xinfer import locks
-from xinfer.environment import MARKER
+from xinfer.environments import locks
+from xinfer.environments.environment import MARKER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from xinfer import cli, engines, flow, removal, verbs
-from xinfer.compose import Composer
+from xinfer import cli, engines, flow
+from xinfer.config.compose import Composer
+from xinfer.environments import removal
 from xinfer.errors import XinferError
 from xinfer.testing import model_files
+from xinfer.verbs import table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,7 +42,7 @@ class Command(NamedTuple):
     """Whether ``|| true`` follows it."""
 
     @property
-    def line(self) -> verbs.Line:
+    def line(self) -> table.Line:
         return cli.parse(self.argv)
 
 
@@ -71,7 +73,7 @@ def test_the_commands_are_found() -> None:
     assert RUNNING[0].argv == []
     assert any(command.line.multirun for command in RUNNING)
     assert any("engine=external" in command.argv for command in RUNNING)
-    assert {command.line.verb for command in ASKING if "--help" not in command.argv} == set(verbs.VERBS) - STARTING
+    assert {command.line.verb for command in ASKING if "--help" not in command.argv} == set(table.VERBS) - STARTING
 
 
 @pytest.mark.parametrize("command", ASKING, ids=name)

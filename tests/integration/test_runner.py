@@ -21,14 +21,14 @@ import pytest
 
 from xinfer.errors import ConfigError, EngineError, RequestError, StartError
 from xinfer.plan import LaunchPlan
-from xinfer.runner import running, terminating_as_exception
+from xinfer.running.runner import running, terminating_as_exception
 from xinfer.testing import fake_engine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from xinfer.server import Server
+    from xinfer.running.server import Server
 
 PATIENCE_S = 30.0
 """How long a test waits for what must happen; only a failing test waits that long."""

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from xinfer import engines, judgement, record, serve
-from xinfer.compose import Composer
+from xinfer import engines, judgement, record
+from xinfer.config.compose import Composer
 from xinfer.plan import LaunchPlan
+from xinfer.verbs import serve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from xinfer import load, record, sweep
+from xinfer import record
+from xinfer.measuring import load
 from xinfer.record import Failure, Record
+from xinfer.verbs import sweep
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from xinfer import accelerators
 from xinfer.facts import Gpu
+from xinfer.machine import accelerators
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

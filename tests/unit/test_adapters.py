@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from xinfer import artefacts, engines, flow
+from xinfer import engines, flow
 from xinfer.catalog import Shape, Spec
-from xinfer.compose import Composer, conf_dir
+from xinfer.config.compose import Composer, conf_dir
 from xinfer.engines import Job
 from xinfer.errors import ConfigError
 from xinfer.facts import Hardware
 from xinfer.plan import LaunchPlan
+from xinfer.planning import artefacts
 from xinfer.spec import Workload
 
 if TYPE_CHECKING:
@@ -356,7 +357,7 @@ def planned(name: str) -> Planned:
 def text(name: str, launch: LaunchPlan) -> str:
     """Write a plan down: what was asked, what is installed and started, and why."""
     spec = planned(name).decision.spec
-    plugins, core = engines.get("llama_cpp").conf.parent.parent, Path(artefacts.__file__).parent
+    plugins, core = engines.get("llama_cpp").conf.parent.parent, Path(artefacts.__file__).parents[1]
     lines = [
         f"# {' '.join(CASES[name])}",
         f"# {spec.family} {spec.size} {spec.format} {spec.quantization} on {spec.hub}",

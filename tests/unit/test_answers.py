@@ -7,8 +7,8 @@ import hashlib
 import msgspec
 import pytest
 
-from xinfer import answers
-from xinfer.answers import Answer, Step, Token
+from xinfer.parity import answers
+from xinfer.parity.answers import Answer, Step, Token
 
 
 def test_the_prompts_never_change_under_their_name() -> None:

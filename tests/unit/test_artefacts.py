@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from xinfer import artefacts
-from xinfer.artefacts import (
+from xinfer.catalog import Spec
+from xinfer.errors import ConfigError
+from xinfer.planning import artefacts
+from xinfer.planning.artefacts import (
     CONVERT,
     CONVERTER,
     environment,
@@ -20,8 +22,6 @@ from xinfer.artefacts import (
     repository,
     single_file,
 )
-from xinfer.catalog import Spec
-from xinfer.errors import ConfigError
 
 if TYPE_CHECKING:
     from xinfer.plan import Argv

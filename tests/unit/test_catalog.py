@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xinfer import catalog, spelling
+from xinfer import catalog
 from xinfer.catalog import DAYS, Family, Shape, Spec
-from xinfer.compose import conf_dir, read
+from xinfer.config import spelling
+from xinfer.config.compose import conf_dir, read
 from xinfer.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from xinfer import __version__, cli, verbs
-from xinfer.compose import conf_dir
+from xinfer import __version__, cli
+from xinfer.config.compose import conf_dir
 from xinfer.errors import ConfigError, EngineError, XinferError
+from xinfer.verbs import table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,7 +98,7 @@ def test_help_is_given_whatever_else_is_typed(ask: Ask, typed: str) -> None:
     """It names every verb, every flag and every group."""
     done = ask(*typed.split())
     assert (done.returncode, done.stderr) == (0, "")
-    for word in (*verbs.VERBS, *cli._FLAGS, "model=", "hw=", "engine=", "workload=", "rules="):
+    for word in (*table.VERBS, *cli._FLAGS, "model=", "hw=", "engine=", "workload=", "rules="):
         assert word in done.stdout
 
 
@@ -212,14 +213,14 @@ def test_an_error_is_its_line_and_its_code(
     ask: Ask, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, said: str
 ) -> None:
     """Each kind of error owns its exit code."""
-    monkeypatch.setitem(verbs.VERBS, "plan", _raising(error))
+    monkeypatch.setitem(table.VERBS, "plan", _raising(error))
     done = ask("plan")
     assert (done.returncode, done.stderr, done.stdout) == (code, said, "")
 
 
 def test_a_defect_is_no_traceback(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     """What nobody thought of is one line too, with the place for whoever will mend it."""
-    monkeypatch.setitem(verbs.VERBS, "plan", _raising(RuntimeError("oh")))
+    monkeypatch.setitem(table.VERBS, "plan", _raising(RuntimeError("oh")))
     done = ask("plan")
     first, *rest = done.stderr.splitlines()
     assert first == "xinfer: xinfer itself broke: RuntimeError: oh"

@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from xinfer import stream
-from xinfer.client import Exchange, Target, explain, judge
 from xinfer.errors import ConfigError
+from xinfer.measuring import stream
+from xinfer.measuring.client import Exchange, Target, explain, judge
 
 WORD = b'data: {"choices":[{"text":"a"}]}\n\n'
 END = b'data: {"choices":[{"text":"","finish_reason":"length"}]}\n\n'

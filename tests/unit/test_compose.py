@@ -9,10 +9,10 @@ import msgspec
 import pytest
 
 from xinfer import engines, flow
-from xinfer.compose import Composer, conf_dir, read
+from xinfer.config.compose import Composer, conf_dir, read
+from xinfer.config.overrides import LABELS, NAMES
+from xinfer.config.overrides import read as read_override
 from xinfer.errors import ConfigError
-from xinfer.overrides import LABELS, NAMES
-from xinfer.overrides import read as read_override
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from xinfer import contents, files
-from xinfer.contents import Allowed
 from xinfer.errors import ConfigError
-from xinfer.files import Weights
+from xinfer.sources import contents, files
+from xinfer.sources.contents import Allowed
+from xinfer.sources.files import Weights
 from xinfer.testing.model_files import LLAMA, LLAMA_TENSORS, folder, gguf, safetensors
 
 if TYPE_CHECKING:

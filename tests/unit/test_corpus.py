@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from xinfer import corpus
+from xinfer.measuring import corpus
 
 WORDS = corpus.text().split()
 

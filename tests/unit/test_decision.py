@@ -8,12 +8,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from xinfer import catalog, decision, packs
+from xinfer import catalog
 from xinfer.catalog import Shape, Spec
-from xinfer.compose import Composer, conf_dir, read
-from xinfer.decision import Decision, Prefer
+from xinfer.config.compose import Composer, conf_dir, read
 from xinfer.errors import ConfigError
 from xinfer.facts import Gpu, Hardware
+from xinfer.judging import decision, packs
+from xinfer.judging.decision import Decision, Prefer
 
 SOURCES = {"page": {"kind": "page", "title": "A guide", "date": "2024-08-14", "where": "example.org/guide"}}
 

@@ -9,9 +9,9 @@ import msgspec
 import pytest
 
 from xinfer.errors import ConfigError, EngineError, StartError, XinferError
+from xinfer.judging.rules import Answer as Said
+from xinfer.judging.rules import Finding, Result, Source, Verdict
 from xinfer.plan import Artefact, LaunchPlan
-from xinfer.rules import Answer as Said
-from xinfer.rules import Finding, Result, Source, Verdict
 from xinfer.testing import demands
 from xinfer.testing.demands import Broken
 from xinfer.testing.wire import Answer, Event

@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from xinfer import dialects
-from xinfer.answers import Answer, Step, Token
-from xinfer.dialects import DIALECTS, MOST, PLAIN, Question
+from xinfer.parity import dialects
+from xinfer.parity.answers import Answer, Step, Token
+from xinfer.parity.dialects import DIALECTS, MOST, PLAIN, Question
 
 ASKED = Question("m", "The capital of France is", 2)
 USAGE = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}

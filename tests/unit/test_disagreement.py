@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from xinfer import disagreement, rules
-from xinfer.rules import Finding, Result, Source, Verdict
+from xinfer.judging import disagreement, rules
+from xinfer.judging.rules import Finding, Result, Source, Verdict
 
 SOURCE = Source(kind="page", title="t", date="d", where="w")
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xinfer.distribution import describe, ranks
+from xinfer.measuring.distribution import describe, ranks
 
 finite = st.floats(0, 1e6, allow_nan=False)
 

@@ -16,17 +16,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from xinfer import catalog, packs, rules
+from xinfer import catalog
 from xinfer.catalog import Spec
-from xinfer.compose import Composer, conf_dir, read
+from xinfer.config.compose import Composer, conf_dir, read
 from xinfer.errors import ConfigError
 from xinfer.facts import Gpu, Hardware
+from xinfer.judging import packs, rules
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from xinfer.catalog import Family
-    from xinfer.rules import Pack
+    from xinfer.judging.rules import Pack
 
 PAGES = Path(__file__).with_name("resources") / "pages"
 PACKS = {"xinference-2024-08": "backends-2024-08", "xinference-2024-07": "installation-2024-07"}

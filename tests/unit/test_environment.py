@@ -7,11 +7,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from xinfer import locks
-from xinfer.artefacts import CONVERT
-from xinfer.environment import MARKER, Marker, marker, provision, roots, used
+from xinfer.environments import locks
+from xinfer.environments.environment import MARKER, Marker, marker, provision, roots, used
 from xinfer.errors import ProvisionError
 from xinfer.plan import Argv, Artefact, LaunchPlan
+from xinfer.planning.artefacts import CONVERT
 
 STEPS = (("python", "-m", "venv", "/e"), ("/e/bin/python", "-m", "pip", "install", "a==1"))
 FOUND = Marker(steps=STEPS, resolved=("a==1",), made="2026-11-22T05:43:37+00:00", seconds=7.6)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from xinfer import files
 from xinfer.errors import ConfigError
+from xinfer.sources import files
 from xinfer.testing.model_files import folder, gguf
 
 if TYPE_CHECKING:

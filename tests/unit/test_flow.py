@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from xinfer import engines, flow
-from xinfer.compose import Composer
+from xinfer.config.compose import Composer
 from xinfer.errors import ConfigError, EngineError
 from xinfer.facts import Hardware
 

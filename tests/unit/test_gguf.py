@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xinfer import gguf
 from xinfer.errors import ConfigError
-from xinfer.gguf import Array, Header
+from xinfer.sources import gguf
+from xinfer.sources.gguf import Array, Header
 from xinfer.testing.model_files import LLAMA, LLAMA_TENSORS, Value
 from xinfer.testing.model_files import gguf as made
 

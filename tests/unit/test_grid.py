@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from xinfer import grid, packs
 from xinfer.catalog import Spec
-from xinfer.compose import Composer
+from xinfer.config.compose import Composer
 from xinfer.errors import ConfigError
 from xinfer.facts import Gpu, Hardware
-from xinfer.grid import Row
+from xinfer.judging import packs
+from xinfer.verbs import grid
+from xinfer.verbs.grid import Row
 
 SOURCES = {"page": {"kind": "page", "title": "A guide", "date": "2024-08-14", "where": "example.org/guide"}}
 PACK = packs.load(

@@ -10,9 +10,9 @@ import msgspec
 import pytest
 import yaml
 
-from xinfer import accelerators, hardware, probes
 from xinfer.errors import ConfigError
 from xinfer.facts import Gpu, Hardware
+from xinfer.machine import accelerators, hardware, probes
 
 CONF = Path(__file__).parents[2] / "conf" / "hw"
 PROFILES = {path.stem: path for path in sorted(CONF.glob("*.yaml"))}

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from xinfer import contents, hub
-from xinfer.contents import Allowed
 from xinfer.errors import ConfigError, ProvisionError
-from xinfer.hub import Access
+from xinfer.sources import contents, hub
+from xinfer.sources.contents import Allowed
+from xinfer.sources.hub import Access
+from xinfer.sources.web import Server
 from xinfer.testing.model_files import folder, gguf
-from xinfer.web import Server
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

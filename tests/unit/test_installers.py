@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from xinfer import engines, flow
-from xinfer.compose import Composer
-from xinfer.installers import creation, installation
+from xinfer.config.compose import Composer
+from xinfer.planning.installers import creation, installation
 
 
 def test_an_environment_is_created_by_either() -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from xinfer import locks
+from xinfer.environments import locks
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,11 +7,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from xinfer import catalog, memory
+from xinfer import catalog
 from xinfer.catalog import Shape, Spec
-from xinfer.compose import conf_dir
+from xinfer.config.compose import conf_dir
 from xinfer.facts import Gpu, Hardware
-from xinfer.memory import Device
+from xinfer.planning import memory
+from xinfer.planning.memory import Device
 
 KNOWN_UNKNOWN = {("ggufv2", "Q2_K_L"), ("ggufv2", "Q4_K_L"), ("ggufv2", "Q5_K_L"), ("ggufv2", "Q6_K_L")}
 """One publisher's own mixtures, of which nobody publishes the bits per weight."""

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xinfer.metrics import Distribution, Metrics, Slo, summarize
-from xinfer.samples import Capabilities, Chunk, Run, Sample, Samples
+from xinfer.measuring.metrics import Distribution, Metrics, Slo, summarize
+from xinfer.measuring.samples import Capabilities, Chunk, Run, Sample, Samples
 from xinfer.spec import Workload
 
 NS = 1_000_000_000

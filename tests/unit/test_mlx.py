@@ -194,7 +194,7 @@ def test_no_output_ends_early(end_tokens: tuple[int, ...], request_body: dict[st
 def test_the_end_token_of_the_default_model() -> None:
     """The catalogue has it, for every format in which the model can be had."""
     from xinfer import catalog  # noqa: PLC0415 -- for this one test
-    from xinfer.compose import conf_dir  # noqa: PLC0415
+    from xinfer.config.compose import conf_dir  # noqa: PLC0415
 
     family = catalog.load(conf_dir() / "model")["smollm2-135m-instruct"]
     assert {spec.shape.end_tokens for spec in family.specs()} == {(2,)}

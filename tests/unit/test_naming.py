@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xinfer import naming
+from xinfer.sources import naming
 
 
 @pytest.mark.parametrize(

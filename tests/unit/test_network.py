@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from xinfer import network
-from xinfer.compose import conf_dir, read
-from xinfer.gguf import Array
+from xinfer.config.compose import conf_dir, read
+from xinfer.sources import network
+from xinfer.sources.gguf import Array
 from xinfer.testing.model_files import CONFIG, LLAMA
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from xinfer.news import PAUSE_S, REPEAT_S, News
+from xinfer.environments.news import PAUSE_S, REPEAT_S, News
 
 
 def told(*lines: str) -> str | None:

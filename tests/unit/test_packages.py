@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from xinfer import packages
+from xinfer.environments import packages
 from xinfer.errors import ProvisionError
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from xinfer import packing
-from xinfer.packing import Packing
-from xinfer.safetensors import Tensor
+from xinfer.sources import packing
+from xinfer.sources.packing import Packing
+from xinfer.sources.safetensors import Tensor
 
 GROUP = {"weights": {"num_bits": 4, "type": "int"}}
 

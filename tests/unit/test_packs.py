@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from xinfer import packs
 from xinfer.errors import ConfigError
 from xinfer.facts import Gpu, Hardware
-from xinfer.rules import Pack
+from xinfer.judging import packs
+from xinfer.judging.rules import Pack
 
 SOURCES = {"page": {"kind": "page", "title": "A guide", "date": "2024-08-14", "where": "example.org/guide"}}
 LINUX = {"fact": "hw.os", "eq": "linux", "source": "page"}

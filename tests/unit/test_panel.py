@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from xinfer import engines, panel
+from xinfer import engines
 from xinfer.catalog import Spec
-from xinfer.compose import Composer
+from xinfer.config.compose import Composer
 from xinfer.errors import ConfigError, Refused, XinferError
 from xinfer.plan import LaunchPlan
+from xinfer.verbs import panel
 
 if TYPE_CHECKING:
-    from xinfer.panel import Seat
+    from xinfer.verbs.panel import Seat
 
 MACHINE = ("hw=cpu", "hw.os=linux", "hw.arch=x86_64", "hw.cores=2", "hw.memory_gib=16", "hw.isa=[avx2,avx512f,fma]")
 MODEL = ("model=smollm2-135m-instruct", "rules=engines-2026-11", *MACHINE)

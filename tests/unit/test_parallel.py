@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from xinfer import catalog, parallel
+from xinfer import catalog
 from xinfer.catalog import Shape
-from xinfer.compose import conf_dir
+from xinfer.config.compose import conf_dir
 from xinfer.facts import Hardware
-from xinfer.parallel import Split
+from xinfer.planning import parallel
+from xinfer.planning.parallel import Split
 
 QWEN2_7B = Shape(heads=28, kv_heads=4)
 

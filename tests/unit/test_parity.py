@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xinfer import parity
-from xinfer.answers import Answer, Step, Token
+from xinfer.parity import agreement
+from xinfer.parity.answers import Answer, Step, Token
 
 TOLERANCE = 0.01
 VOCABULARY = ["a", "b", "c", "d", "e"]
@@ -35,8 +35,8 @@ def without_ids(given_answer: Answer) -> Answer:
     return msgspec.structs.replace(given_answer, steps=tuple(steps))
 
 
-def compare(a: Answer, b: Answer, allowed: float = TOLERANCE) -> parity.Comparison:
-    return parity.compare("p", a, b, allowed)
+def compare(a: Answer, b: Answer, allowed: float = TOLERANCE) -> agreement.Comparison:
+    return agreement.compare("p", a, b, allowed)
 
 
 FIRST = step(0, a=-0.5, b=-1.5)
@@ -237,14 +237,14 @@ def test_the_path_is_measured_as_far_as_it_is_common() -> None:
 )
 def test_the_tolerance_is_that_of_the_coarsest(precisions: tuple[str, str], tolerance: float) -> None:
     """An engine cannot be nearer to another one than its own rounding lets it."""
-    assert parity.tolerance(precisions) == tolerance
+    assert agreement.tolerance(precisions) == tolerance
 
 
 def test_every_two_engines_are_a_pair() -> None:
     """Each with its counts and the largest differences over all prompts."""
     right, tied, wrong = answer(FIRST, NEAR), answer(FIRST, OTHER), answer(FIRST, LAST)
     said = {"x": {"p": right, "q": right}, "y": {"p": right, "q": tied}, "z": {"p": right, "q": wrong}}
-    found = parity.pairs(said, dict.fromkeys(said, "float32"))
+    found = agreement.pairs(said, dict.fromkeys(said, "float32"))
     assert [each.engines for each in found] == [("x", "y"), ("x", "z"), ("y", "z")]
     assert [(each.same, each.tie, each.different) for each in found] == [(1, 1, 0), (1, 0, 1), (1, 0, 1)]
     assert [(each.first_delta, each.tolerance) for each in found] == [(0.0, 0.01)] * 3

@@ -9,7 +9,7 @@ import pytest
 from xinfer.catalog import Spec
 from xinfer.errors import ConfigError
 from xinfer.facts import Gpu, Hardware
-from xinfer.precision import Precision, choose
+from xinfer.planning.precision import Precision, choose
 
 
 def spec(form: str | None = "pytorch") -> Spec:

@@ -10,7 +10,7 @@ import pytest
 
 from xinfer.errors import ConfigError
 from xinfer.facts import FACTS
-from xinfer.predicates import KEYS, compile_predicate
+from xinfer.judging.predicates import KEYS, compile_predicate
 
 WHERE = "pack.yaml: rule vllm.mine"
 Three = bool | None

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from xinfer import probes
 from xinfer.facts import Gpu, Hardware
+from xinfer.machine import probes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from xinfer.remedies import diagnosis
+from xinfer.environments.remedies import diagnosis
 
 VERSION = "choose a version that exists for this Python and this machine"
 NONE = "there is none for this Python and this machine, or the index did not answer: check network and mirror"

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from xinfer import environment, locks, removal, storage
+from xinfer.environments import environment, locks, removal, storage
+from xinfer.environments.storage import Stored
 from xinfer.errors import ConfigError, ProvisionError, Refused
-from xinfer.storage import Stored
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 

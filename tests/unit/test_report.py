@@ -7,12 +7,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from xinfer import engines, flow, report
+from xinfer import engines, flow
 from xinfer.catalog import Family, Row, Spec
-from xinfer.compose import Composer
+from xinfer.config.compose import Composer
 from xinfer.facts import Gpu, Hardware
 from xinfer.plan import Artefact, LaunchPlan, Memory
 from xinfer.record import Failure, Record
+from xinfer.verbs import report
 
 SPEC = Spec(family="f", size="1_5", format="gptq", quantization="Int4", hub="huggingface", id="a/b-{quantization}")
 

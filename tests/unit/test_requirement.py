@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from xinfer import requirement
 from xinfer.catalog import Spec
 from xinfer.engines import Job, Settings
 from xinfer.errors import ConfigError
 from xinfer.facts import Gpu, Hardware
+from xinfer.planning import requirement
 from xinfer.spec import Workload
 
 if TYPE_CHECKING:

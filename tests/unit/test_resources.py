@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from xinfer.resources import Usage, usage
+from xinfer.measuring.resources import Usage, usage
 
 HUNGRY = """
 block = bytearray(200 * 2**20)

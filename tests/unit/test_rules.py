@@ -10,12 +10,12 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from xinfer import packs, rules
 from xinfer.catalog import Shape, Spec
-from xinfer.compose import conf_dir, read
+from xinfer.config.compose import conf_dir, read
 from xinfer.facts import FACTS, Gpu, Hardware
-from xinfer.predicates import compile_predicate
-from xinfer.rules import Finding, Pack, Source
+from xinfer.judging import packs, rules
+from xinfer.judging.predicates import compile_predicate
+from xinfer.judging.rules import Finding, Pack, Source
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xinfer import safetensors
 from xinfer.errors import ConfigError
-from xinfer.safetensors import Header
+from xinfer.sources import safetensors
+from xinfer.sources.safetensors import Header
 from xinfer.testing.model_files import safetensors as made
 
 WHOLE = made(metadata={"format": "pt"})

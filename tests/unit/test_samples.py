@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from xinfer.errors import ConfigError
-from xinfer.samples import Capabilities, Chunk, Run, Sample, Samples, read, write
+from xinfer.measuring.samples import Capabilities, Chunk, Run, Sample, Samples, read, write
 
 ABLE = Capabilities(
     model="m", extras=True, stream_options=True, usage=True, fixed_length=None, cached_tokens=False,

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from xinfer import source
 from xinfer.errors import ConfigError, ProvisionError
+from xinfer.sources import source
 from xinfer.testing.model_files import LLAMA, folder, gguf, safetensors
 
 if TYPE_CHECKING:

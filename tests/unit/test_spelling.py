@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from xinfer import catalog, spelling
-from xinfer.compose import conf_dir
+from xinfer import catalog
+from xinfer.config import spelling
+from xinfer.config.compose import conf_dir
 from xinfer.errors import ConfigError
 
 SPECS = [spec for family in catalog.load(conf_dir() / "model").values() for spec in family.specs()]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from xinfer import steps
-from xinfer.steps import title
+from xinfer.environments import steps
+from xinfer.environments.steps import title
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from xinfer import locks, storage
-from xinfer.environment import MARKER, Marker
-from xinfer.storage import Command
+from xinfer.environments import locks, storage
+from xinfer.environments.environment import MARKER, Marker
+from xinfer.environments.storage import Command
 
 ENVIRONMENT = "llama_cpp-wheel-cpu-2026.10.11549-0a1b2c3d"
 FOUND = Marker(steps=(("x",),), resolved=("a==1", "b==2"), made="2026-11-22T05:43:37+00:00", seconds=7.6)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xinfer.stream import Reply, read
+from xinfer.measuring.stream import Reply, read
 
 WORD = b'data: {"choices":[{"text":" word","finish_reason":null}]}\n\n'
 LAST = b'data: {"choices":[{"text":"","finish_reason":"length"}]}\n\n'

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from xinfer import engines, flow, packs, rules, supplement
-from xinfer.compose import Composer, conf_dir, read
+from xinfer import engines, flow
+from xinfer.config.compose import Composer, conf_dir, read
 from xinfer.errors import ConfigError
+from xinfer.judging import packs, rules, supplement
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from xinfer.rules import Pack
+    from xinfer.judging.rules import Pack
 
 PLUGIN = Path(__file__).parents[1] / "resources" / "defective_plugin"
 NAME = "xinference-2024-08"

@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from xinfer import catalog, decision, hardware, packs, rules
+from xinfer import catalog
 from xinfer.catalog import Shape, Spec
-from xinfer.compose import Composer, conf_dir, read
-from xinfer.decision import Prefer
-from xinfer.disagreement import TODAY
+from xinfer.config.compose import Composer, conf_dir, read
 from xinfer.facts import Gpu, Hardware
+from xinfer.judging import decision, packs, rules
+from xinfer.judging.decision import Prefer
+from xinfer.judging.disagreement import TODAY
+from xinfer.machine import hardware
 
 if TYPE_CHECKING:
     from xinfer.catalog import Family
-    from xinfer.rules import Pack, Verdict
+    from xinfer.judging.rules import Pack, Verdict
 
 ENGINES = ("vllm", "sglang", "transformers", "llama_cpp", "mlx")
 

@@ -10,12 +10,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from xinfer import capabilities, engines
+from xinfer import engines
 from xinfer.catalog import Shape, Spec
-from xinfer.client import Target
 from xinfer.engines import Job
 from xinfer.errors import ConfigError
 from xinfer.facts import Gpu, Hardware
+from xinfer.measuring import capabilities
+from xinfer.measuring.client import Target
 from xinfer.plan import LaunchPlan
 from xinfer.spec import Workload
 

@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from xinfer.metrics import flags
-from xinfer.samples import Capabilities, Run, Sample, Samples
+from xinfer.measuring.metrics import flags
+from xinfer.measuring.samples import Capabilities, Run, Sample, Samples
 from xinfer.spec import Workload
 
 GOOD = Sample(

@@ -9,7 +9,7 @@ from http.client import HTTPMessage
 
 import pytest
 
-from xinfer import web
+from xinfer.sources import web
 
 HUB = "https://hub.example/a"
 

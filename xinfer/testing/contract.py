@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING, ClassVar
 import msgspec
 import pytest
 
-from xinfer import corpus
-from xinfer.artefacts import file_name, repository
 from xinfer.errors import ConfigError, XinferError
 from xinfer.judgement import launched
+from xinfer.measuring import corpus
+from xinfer.planning.artefacts import file_name, repository
 from xinfer.testing import demands
 from xinfer.testing.demands import Broken, demand
 from xinfer.testing.subject import Live, Subject, Trial, live

@@ -9,15 +9,16 @@ import subprocess
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
-from xinfer import errors, rules
+from xinfer import errors
 from xinfer.errors import XinferError
+from xinfer.judging import rules
 from xinfer.testing.wire import DONE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from xinfer.judging.rules import Verdict
     from xinfer.plan import LaunchPlan
-    from xinfer.rules import Verdict
     from xinfer.testing.wire import Answer
 
 SHELL = "/bin/bash"

@@ -9,11 +9,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from xinfer import capabilities, engines, environment, flow, judgement, load
-from xinfer.client import Target
-from xinfer.compose import Composer
+from xinfer import engines, flow, judgement
+from xinfer.config.compose import Composer
+from xinfer.environments import environment
 from xinfer.errors import XinferError
-from xinfer.runner import running
+from xinfer.measuring import capabilities, load
+from xinfer.measuring.client import Target
+from xinfer.running.runner import running
 from xinfer.spec import Workload
 from xinfer.testing import wire
 from xinfer.testing.demands import Broken
@@ -23,9 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from xinfer.flow import Planned
+    from xinfer.measuring.samples import Capabilities
     from xinfer.plan import LaunchPlan
-    from xinfer.samples import Capabilities
-    from xinfer.server import Server
+    from xinfer.running.server import Server
     from xinfer.testing.wire import Answer, Event
 
 ANSWER_S = 300.0
@@ -65,7 +67,7 @@ class Trial:
 
     @contextlib.contextmanager
     def running(self, timeout_s: float) -> Iterator[Server]:
-        """Run the server for the length of the body; raises what :func:`xinfer.runner.running` raises."""
+        """Run the server for the length of the body; raises what :func:`xinfer.running.runner.running` raises."""
         log = self.folder / f"engine-{time.monotonic_ns()}.log"
         with contextlib.ExitStack() as stack:
             with contextlib.chdir(self.sandbox.work):

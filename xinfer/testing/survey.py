@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from xinfer import decision, engines, flow, judgement
+from xinfer import engines, flow, judgement
+from xinfer.config.overrides import read
 from xinfer.errors import ConfigError
-from xinfer.overrides import read
+from xinfer.judging import decision
 from xinfer.testing.demands import Broken, demand
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from xinfer.flow import Ask
+    from xinfer.judging.rules import Verdict
     from xinfer.plan import LaunchPlan
-    from xinfer.rules import Verdict
     from xinfer.testing.subject import Subject
 
 NOTHING = ("hw=auto", "hw.detect=false")

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from xinfer import artefacts, engines
+from xinfer import engines
 from xinfer.engines import Job
 from xinfer.plan import Artefact, Command, LaunchPlan
+from xinfer.planning import artefacts
 from xinfer.testing import fake_engine
 
 FETCH = {

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import msgspec
 
-from xinfer import engines, requirement
+from xinfer import engines
 from xinfer.engines import Job
 from xinfer.plan import Command, LaunchPlan
+from xinfer.planning import requirement
 
 HERE = Path(__file__).parent
 

@@ -1,0 +1,1 @@
+"""What was asked for: Hydra composes it, and every word is checked."""

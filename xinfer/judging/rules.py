@@ -1,0 +1,189 @@
+"""Dated conditions and their three-valued evaluation.
+
+Every condition of every engine is always evaluated: met, failed, or unknown when a fact it needs is
+not known (Kleene's logic) or when its sources leave a failure open. Nothing here reads a machine, a
+file or a clock.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from xinfer.facts import FACTS
+from xinfer.judging.predicates import Predicate
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from xinfer.catalog import Spec
+    from xinfer.facts import Hardware
+
+Result = Literal["met", "failed", "unknown"]
+Answer = Literal["yes", "no", "unknown"]
+Kind = Literal["page", "code", "xinfer"]
+
+_RESULT: dict[bool | None, Result] = {True: "met", False: "failed", None: "unknown"}
+
+
+class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where a condition was read."""
+
+    kind: Kind
+    title: str
+    date: str
+    where: str
+    at: str | None = None
+    """Which part of the document."""
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """One condition, evaluated."""
+
+    id: str
+    result: Result
+    fact: str
+    observed: Any
+    expected: str
+    source: Source
+    fix: str | None = None
+    """The nearest change that would meet a failed condition, or what would make an unknown one known."""
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """What a pack says of one engine, with every condition it was judged by."""
+
+    engine: str
+    verdict: Answer
+    findings: tuple[Finding, ...]
+
+    def of(self, *results: Result) -> tuple[Finding, ...]:
+        """Return the findings with one of these results."""
+        return tuple(f for f in self.findings if f.result in results)
+
+
+class Condition(msgspec.Struct, frozen=True, kw_only=True):
+    """A compiled condition: holds when its predicate does, or when it does not apply."""
+
+    id: str
+    predicate: Predicate
+    when: Predicate | None
+    expected: str
+    source: Source
+    fix: str | None
+    doubt: str | None = None
+    """Why a failure decides nothing; null where it is a no."""
+
+    @property
+    def facts(self) -> tuple[str, ...]:
+        """Every fact that the condition depends on, those of its ``when`` first."""
+        return (*(self.when.facts if self.when else ()), *self.predicate.facts)
+
+    def evaluate(self, facts: Mapping[str, Any]) -> Finding:
+        """Judge the facts; a ``when`` that is unknown leaves a failure undecided."""
+        held = self.predicate.test(facts)
+        if self.when is not None and held is not True:
+            applies = self.when.test(facts)
+            held = True if applies is False else held if applies else None
+        observed = facts[self.predicate.fact]
+        fix = None if held else self.fix if held is False else _unknown(self.facts, facts)
+        if held is False and self.doubt is not None:
+            held, fix = None, self.doubt
+        return Finding(
+            id=self.id, result=_RESULT[held], fact=self.predicate.fact, observed=observed,
+            expected=self.expected, source=self.source, fix=fix,
+        )  # fmt: skip
+
+
+class BuildFlag(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A compiler flag that a page tells its readers to use, and what it does today."""
+
+    page: str
+    today: str
+    became: str
+
+    @property
+    def note(self) -> str:
+        """Say it in one line of a plan."""
+        return f"the page builds with {self.page}; today that is {self.became}. The plan uses {self.today}"
+
+
+class Pack(msgspec.Struct, frozen=True, kw_only=True):
+    """A loaded rule pack."""
+
+    name: str
+    title: str
+    date: str
+    catalog: str | None
+    """The day whose published specs the pack is about; null means today's."""
+    families: tuple[str, ...]
+    """The families its page names, in the page's order."""
+    preference: tuple[str, ...]
+    """Engines in the order in which they are chosen among those whose conditions hold."""
+    preferences: dict[str, tuple[str, ...]] = {}
+    """The order for a kind of device, where it differs."""
+    engines: dict[str, tuple[Condition, ...]]
+    build_flags: dict[str, dict[str, BuildFlag]]
+    """By engine and build: the page's build flag, and what became of it."""
+
+    def judge(self, engine: str, facts: Mapping[str, Any]) -> Verdict:
+        """Evaluate every condition of one engine."""
+        findings = tuple([condition.evaluate(facts) for condition in self.engines[engine]])
+        return Verdict(engine=engine, verdict=answer(findings), findings=findings)
+
+    def order(self, hardware: Hardware) -> tuple[str, ...]:
+        """Return every engine in the order of preference on a machine; those without a place come last."""
+        preferred = self.preferences.get(hardware.device or "", self.preference)
+        return tuple(dict.fromkeys((*preferred, *self.engines)))
+
+
+def answer(findings: tuple[Finding, ...]) -> Answer:
+    """Combine findings: one failure is a no; else one unknown, or none at all, is unknown."""
+    results = {finding.result for finding in findings}
+    if "failed" in results:
+        return "no"
+    return "yes" if results == {"met"} else "unknown"
+
+
+def gather(spec: Spec, hardware: Hardware, **engine: Any) -> dict[str, Any]:
+    """Return every fact of the vocabulary, null where it is not known, and why under ``?<fact>``."""
+    gpu, shape = hardware.gpu, spec.shape
+    facts: dict[str, Any] = {
+        "model.family": spec.family,
+        "model.size_b": spec.parameters_b,
+        "model.format": spec.format,
+        "model.quantization": spec.quantization,
+        "model.hub": spec.hub,
+        "model.architecture": shape.architecture,
+        "model.abilities": spec.abilities or None,
+        "model.context_length": spec.context_length,
+        "model.heads": shape.heads,
+        "model.kv_heads": shape.kv_heads,
+        "hw.os": hardware.os,
+        "hw.arch": hardware.arch,
+        "hw.cores": hardware.cores,
+        "hw.memory_gib": hardware.memory_gib,
+        "hw.isa": hardware.isa,
+        "hw.apple_silicon": False if hardware.os in ("linux", "windows") else hardware.apple_silicon,
+        "hw.device": hardware.device,
+        "hw.cuda_devices": hardware.count("nvidia"),
+        "hw.rocm_devices": hardware.count("amd"),
+        "hw.gpu_memory_gib": gpu.memory_gib,
+        "hw.compute_capability": None if gpu.compute_capability is None else float(gpu.compute_capability),
+        "engine.version": engine.get("version"),
+    }
+    if spec.note and spec.format is None:
+        facts["?model"] = spec.note
+    return facts
+
+
+def _unknown(names: tuple[str, ...], facts: Mapping[str, Any]) -> str:
+    """Say which fact is not known, why, and what would make it known."""
+    fact = next((name for name in names if facts[name] is None), None)
+    if fact is None:
+        return f"{names[-1]} is {facts[names[-1]]!r}, which cannot be compared"
+    override = FACTS[fact].override
+    why = facts.get("?model") if fact.startswith("model.") else None
+    said = f"{fact} is not known" + (f": {why}" if why else "")
+    return f"{said}; say it with {override}=…" if override and not why else said

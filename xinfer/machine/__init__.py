@@ -1,0 +1,1 @@
+"""What this machine is, by its own account."""

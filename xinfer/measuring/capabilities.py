@@ -1,0 +1,169 @@
+"""What a server can do, found out with a few small requests before anything is measured."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from xinfer.errors import RequestError
+from xinfer.measuring import corpus, stream
+from xinfer.measuring.client import Client, Exchange, Target, explain, judge
+from xinfer.measuring.samples import Capabilities
+
+if TYPE_CHECKING:
+    from xinfer.measuring.stream import Reply
+    from xinfer.spec import Workload
+
+COMPLETIONS = "/v1/completions"
+MODELS = "/v1/models"
+
+TOKENIZERS = (
+    ("/tokenize", "content"),  # llama-server
+    ("/tokenize", "prompt"),  # vLLM
+    ("/v1/tokenize", "prompt"),  # SGLang
+    ("/extras/tokenize", "input"),  # llama_cpp.server
+)
+"""Where servers tokenize text for others, and the field that takes the text."""
+
+CONTROL_TIMEOUT_S = 10.0
+PROBE_TOKENS = 8
+PROBE_IDS = 16
+REFUSALS = frozenset({400, 422})
+"""What servers answer to fields that they do not know."""
+
+
+class _Tokens(msgspec.Struct):
+    tokens: list[int]
+
+
+class _Model(msgspec.Struct):
+    id: str
+
+
+class _Models(msgspec.Struct):
+    data: list[_Model]
+
+
+class Found(NamedTuple):
+    """What the probe leaves for the run."""
+
+    capabilities: Capabilities
+    ids: list[int]
+    """The corpus as the server tokenizes it; empty unless it takes ids as a prompt."""
+
+
+class _Answer(NamedTuple):
+    exchange: Exchange
+    reply: Reply
+    error: str | None
+
+
+def completion(target: Target, prompt: list[int] | str, tokens: int, *, extras: bool, stream_options: bool) -> bytes:
+    """Return a completion request; the engine's own fields never replace ours."""
+    options = {"stream_options": {"include_usage": True}} if stream_options else {}
+    ours = {"model": target.model, "prompt": prompt, "max_tokens": tokens, "temperature": 0, "stream": True}
+    return msgspec.json.encode({**(target.request if extras else {}), **ours, **options})
+
+
+class Probe:
+    """Finds out, with a few small requests, how a server can be asked and what it reports."""
+
+    def __init__(self, client: Client, workload: Workload) -> None:
+        self._client = client
+        self._workload = workload
+        self._notes: list[str] = []
+
+    async def run(self) -> Found:
+        """Ask, at most a dozen times; raise RequestError if the server completes nothing at all."""
+        await self._name()
+        words = min(max(self._workload.input_tokens // 2, 8), 256)
+        answer, extras, stream_options = await self._first(words)
+        path, ids = await self._tokenize()
+        takes_ids = bool(ids) and await self._takes(ids, extras=extras, stream_options=stream_options)
+        reply = answer.reply
+        count = sum(chunk.is_token for chunk in reply.chunks)
+        total = reply.completion_tokens
+        capabilities = Capabilities(
+            model=self._client.target.model,
+            extras=extras,
+            stream_options=stream_options,
+            usage=total is not None,
+            fixed_length=None if total is None else (total, reply.finish_reason) == (PROBE_TOKENS, "length"),
+            cached_tokens=reply.cached_tokens is not None,
+            tokenizer=path,
+            token_ids=takes_ids,
+            tokens_per_chunk=total / count if total and count else None,
+            tokens_per_word=self._tokens_per_word(ids, reply.prompt_tokens, words),
+            notes=tuple(self._notes),
+        )
+        return Found(capabilities, ids if takes_ids else [])
+
+    async def _name(self) -> None:
+        """Ask the server for a model's name, if none was given."""
+        target = self._client.target
+        if target.model:
+            return
+        exchange = await self._client.send(MODELS, timeout_s=CONTROL_TIMEOUT_S)
+        try:
+            name = msgspec.json.decode(exchange.body, type=_Models).data[0].id
+        except (ValueError, IndexError) as exc:
+            why = explain(exchange, stream.read(()), target)
+            message = f"{target.place}{MODELS}: lists no model: {why}; name one with engine.model="
+            raise RequestError(message) from exc
+        self._client.target = msgspec.structs.replace(target, model=name)
+
+    async def _first(self, words: int) -> tuple[_Answer, bool, bool]:
+        """Return the first completion, and which of the fields the server took; most is asked first."""
+        prompt = " ".join(corpus.prompt(corpus.text().split(), run_id="probe", index=0, length=words))
+        target = self._client.target
+        ladder = [(True, True), (False, True), (True, False), (False, False)]
+        for extras, stream_options in [rung for rung in ladder if rung[0] or target.request]:
+            answer = await self._ask(prompt, extras=extras, stream_options=stream_options)
+            if answer.exchange.status not in REFUSALS:
+                break
+            fields = [*(target.request if extras else ()), *(("stream_options",) if stream_options else ())]
+            if fields:
+                self._notes.append(f"{answer.error} to a request with {', '.join(fields)}: {self._why(answer)}")
+        if answer.error is not None:
+            message = f"{target.place}{COMPLETIONS}: no completion: {answer.error}: {self._why(answer)}"
+            raise RequestError(message)
+        return answer, extras, stream_options
+
+    async def _ask(self, prompt: list[int] | str, *, extras: bool, stream_options: bool) -> _Answer:
+        body = completion(self._client.target, prompt, PROBE_TOKENS, extras=extras, stream_options=stream_options)
+        exchange = await self._client.send(COMPLETIONS, body, timeout_s=self._workload.timeout_s)
+        reply = stream.read(exchange.pieces)
+        return _Answer(exchange, reply, judge(exchange, reply))
+
+    def _why(self, answer: _Answer) -> str:
+        return explain(answer.exchange, answer.reply, self._client.target)
+
+    async def _tokenize(self) -> tuple[str | None, list[int]]:
+        """Return where text is tokenized, and the corpus as token ids; null and none if nowhere."""
+        fixed = {"model": self._client.target.model, "add_special_tokens": False}
+        for path, field in TOKENIZERS:
+            body = msgspec.json.encode({**fixed, field: corpus.text()})
+            exchange = await self._client.send(path, body, timeout_s=CONTROL_TIMEOUT_S)
+            try:
+                ids = msgspec.json.decode(exchange.body, type=_Tokens).tokens
+            except ValueError:
+                continue
+            if ids:
+                return path, ids
+        return None, []
+
+    async def _takes(self, ids: list[int], *, extras: bool, stream_options: bool) -> bool:
+        """Say whether a prompt of ids is taken, and counted as exactly as many tokens."""
+        length = min(PROBE_IDS, self._workload.input_tokens)
+        prompt = corpus.prompt(ids, run_id="probe", index=1, length=length)
+        answer = await self._ask(prompt, extras=extras, stream_options=stream_options)
+        if answer.error is not None:
+            self._notes.append(f"{answer.error} to a prompt of token ids: {self._why(answer)}")
+        return answer.error is None and answer.reply.prompt_tokens == length
+
+    @staticmethod
+    def _tokens_per_word(ids: list[int], prompt_tokens: int | None, words: int) -> float | None:
+        if ids:
+            return len(ids) / len(corpus.text().split())
+        return prompt_tokens / words if prompt_tokens else None

@@ -1,0 +1,1 @@
+"""Whether engines say the same."""

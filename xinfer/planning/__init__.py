@@ -1,0 +1,1 @@
+"""What adapters make plans with: sizes, splits, precisions, artefacts and requirements."""

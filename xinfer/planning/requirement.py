@@ -1,0 +1,90 @@
+"""What an engine needs installed on each kind of machine: a plugin's ``requirements.yaml``, read and filled in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+import yaml
+
+from xinfer.errors import ConfigError
+from xinfer.plan import Artefact
+from xinfer.planning import artefacts
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from xinfer.engines import Job, Settings
+    from xinfer.facts import Hardware
+    from xinfer.plan import Argv
+
+_VARIANTS = {"nvidia": "cuda", "amd": "rocm", "apple": "apple", "intel": "xpu"}
+
+
+class Requirement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One variant of an engine: a version, and the arguments of each ``pip install``.
+
+    Installs that say ``{version}`` hold for every version; those that pin each package hold for theirs alone.
+    """
+
+    version: str
+    installs: tuple[tuple[str, ...], ...]
+    others: dict[str, tuple[tuple[str, ...], ...]] = {}
+    """Other versions whose pins are known."""
+
+    @property
+    def versions(self) -> tuple[str, ...] | None:
+        """The versions that can be had; null where any can."""
+        is_open = any("{version}" in part for install in self.installs for part in install)
+        return None if is_open else (self.version, *self.others)
+
+    def filled(self, version: str) -> tuple[Argv, ...]:
+        """Return the arguments of each ``pip install`` for one version."""
+        installs = self.others.get(version, self.installs)
+        return tuple(tuple(part.replace("{version}", version) for part in install) for install in installs)
+
+
+def variant_of(hardware: Hardware) -> str:
+    """Name the kind of build a machine needs: cuda, rocm, xpu, apple or cpu."""
+    return _VARIANTS.get(hardware.gpu.vendor or "", "cpu") if hardware.gpus != 0 else "cpu"
+
+
+def read(path: Path, engine: str, variant: str) -> Requirement:
+    """Return what an engine needs for one variant; ConfigError lists the variants that its plugin knows.
+
+    Where no package can be had, the file says what there is instead, and so does the error.
+    """
+    found = msgspec.convert(yaml.safe_load(path.read_bytes()), dict[str, Requirement | str])
+    known = {name: needs for name, needs in found.items() if isinstance(needs, Requirement)}
+    if variant in known:
+        return known[variant]
+    instead = f": {found[variant]}; or engine.python=" if variant in found else " is known to its plugin"
+    raise ConfigError(f"{engine}: no {variant} build{instead}; known: {', '.join(known)}")
+
+
+class Provided(msgspec.Struct, frozen=True, kw_only=True):
+    """An engine as it will be there: which version, which build, and the interpreter that runs it."""
+
+    version: str | None
+    variant: str
+    environment: Artefact | None
+    """Null where the user's own interpreter has the engine."""
+    python: str
+
+
+def provide(path: Path, asked: Settings, job: Job, variant: str) -> Provided:
+    """Return the environment for one variant of an engine, or the interpreter that the user named."""
+    if asked.python is not None:
+        return Provided(version=asked.version, variant=variant, environment=None, python=asked.python)
+    needs = read(path, asked.name, variant)
+    version = asked.version or needs.version
+    if needs.versions is not None and version not in needs.versions:
+        known = f"{', '.join(needs.versions)}, or bring your own with engine.python="
+        raise ConfigError(f"engine.version={version}: {asked.name} is known for {variant} in {known}")
+    made = artefacts.environment(
+        f"{asked.name}-{variant}-{version}", needs.filled(version),
+        home=job.home, python=job.python, installer=job.installer,
+    )  # fmt: skip
+    return Provided(
+        version=version, variant=variant, environment=made, python=artefacts.interpreter(made.path)
+    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""Models outside the catalogue: what files, folders and hubs say of themselves."""

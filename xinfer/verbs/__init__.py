@@ -1,0 +1,1 @@
+"""What ``xinfer`` can be told to do, and what it prints."""

@@ -1,0 +1,220 @@
+"""What people read: a plan with its reasons, a machine, and the table that closes a run."""
+
+from __future__ import annotations
+
+import shlex
+import traceback
+from typing import TYPE_CHECKING, Any
+
+from xinfer.errors import Defect
+from xinfer.judging.disagreement import TODAY
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from xinfer.catalog import Family, Spec
+    from xinfer.facts import Hardware
+    from xinfer.flow import Planned
+    from xinfer.judging.disagreement import Disagreement
+    from xinfer.judging.rules import Finding, Source, Verdict
+    from xinfer.plan import LaunchPlan, Memory
+    from xinfer.record import Record
+
+_WIDE = 100
+"""How much of a failure's message fits a table; the record has all of it."""
+_LONGEST = 1000
+"""How much of an error is shown; the value that was refused may be of any length."""
+_MARK = {"met": "met    ", "failed": "FAILED ", "unknown": "unknown"}
+
+
+def plan_text(planned: Planned) -> str:
+    """Print the decision, every condition of every engine, and the launch plan."""
+    decision = planned.decision
+    lines = [f"{artefact(decision.spec)} on {machine(planned.ask.hardware)}", ""]
+    if decision.verdicts:
+        lines += ["engine        verdict  conditions not met", *map(_verdict, decision.verdicts), ""]
+    lines += [f"decision: {decision.engine or 'no engine'}", *(f"  {reason}" for reason in decision.because), ""]
+    for verdict in decision.verdicts:
+        lines += [f"{verdict.engine}: {verdict.verdict}", *map(_finding, verdict.findings), ""]
+    if planned.today:
+        said = [line for each in planned.today for line in _disagreement(each, planned.decision.rules)]
+        lines += [f"today: {TODAY} judges otherwise", *said, ""]
+    if planned.launch is not None:
+        lines += _launch(planned.launch)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def summary(planned: Planned) -> str:
+    """Print the decision in a few lines, for a run that goes on."""
+    decision = planned.decision
+    return "\n".join(
+        [
+            f"model     {artefact(decision.spec)}",
+            f"machine   {machine(planned.ask.hardware)}",
+            f"engine    {decision.because[0]}",
+            *(f"          {v.engine}: {v.verdict} ({', '.join(f.id for f in v.of('failed', 'unknown'))})"
+              for v in decision.verdicts if v.verdict != "yes"),
+        ]
+    )  # fmt: skip
+
+
+def artefact(spec: Spec) -> str:
+    """Name an artefact: family, size, format, quantization and where it is published."""
+    parts = [spec.family, spec.size and f"{spec.size.replace('_', '.')}B", spec.format, spec.quantization]
+    where = f"{spec.id} on {spec.hub}" if spec.id else spec.note or "no published record"
+    where = spec.id if spec.id and spec.hub == "local" else where
+    return f"{' '.join(part for part in parts if part)} ({where.replace('{quantization}', spec.quantization or '')})"
+
+
+def machine(hw: Hardware) -> str:
+    """Name a machine in one line; what is not known is left out."""
+    gpus = f"{hw.gpus} x {hw.gpu.name or hw.gpu.vendor or 'GPU'}" if hw.gpus else "no GPU" if hw.gpus == 0 else None
+    parts = [
+        hw.os and f"{hw.os} {hw.arch or ''}".strip(),
+        hw.cpu,
+        hw.cores and f"{hw.cores} cores",
+        hw.memory_gib and f"{hw.memory_gib:.1f} GiB",
+        gpus,
+    ]
+    return f"{hw.profile}: {', '.join(part for part in parts if part)}"
+
+
+def hardware_text(hw: Hardware) -> str:
+    """Print every fact of a machine, unknown ones too."""
+    import msgspec  # noqa: PLC0415 -- for this verb only
+
+    facts: dict[str, Any] = msgspec.to_builtins(hw)
+    gpu = facts.pop("gpu")
+    facts |= {f"gpu.{key}": value for key, value in gpu.items()} if hw.gpus != 0 else {}
+    return "".join(f"{key:<24}{_fact(value)}\n" for key, value in facts.items())
+
+
+def one_line(text: str) -> str:
+    """Make a message the one line that it must be, whatever the values in it are."""
+    line = "".join(letter if letter.isprintable() else " " for letter in text)
+    return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 1]}…"
+
+
+def defect(error: Exception) -> Defect:
+    """Say in one line that xinfer itself broke; the details say where."""
+    frames = tuple(line.rstrip() for line in traceback.format_tb(error.__traceback__)[-3:])
+    return Defect(f"xinfer itself broke: {type(error).__name__}: {error}", details=frames)
+
+
+def _fact(value: Any) -> str:
+    if value is None:
+        return "not known"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def _verdict(verdict: Verdict) -> str:
+    missing = [f.id if f.result == "failed" else f"{f.id} (unknown)" for f in verdict.of("failed", "unknown")]
+    return f"{verdict.engine:<14}{verdict.verdict:<9}{', '.join(missing) or '-'}"
+
+
+def _finding(finding: Finding) -> str:
+    fix = f"\n            {finding.fix}" if finding.fix else ""
+    said = f"{finding.fact} is {_fact(finding.observed)}; expected {finding.expected}"
+    return f"  {_MARK[finding.result]} {finding.id}: {said}  [{_source(finding.source)}]{fix}"
+
+
+def _disagreement(each: Disagreement, rules: str) -> Iterator[str]:
+    yield f"  {each.engine}: {each.today}, where {rules} says {each.verdict}"
+    yield from (f"  {line}" for finding in each.findings for line in _finding(finding).splitlines())
+
+
+def _source(source: Source) -> str:
+    return ", ".join(part for part in (f"{source.kind}: {source.title}", source.date, source.at) if part)
+
+
+def _launch(launch: LaunchPlan) -> Iterator[str]:
+    if not launch.argv:
+        yield f"nothing to install or start: {launch.url} is measured as it is"
+        return
+    yield from _memory(launch.memory)
+    yield from ["install", *(f"  {shlex.join(step)}" for step in launch.install), ""]
+    *_, command = launch.shell()
+    yield from ["launch", f"  {command}", ""]
+    width = max(map(len, launch.because), default=0) + 2
+    yield from ["because", *(f"  {flag:<{width}}{reason}" for flag, reason in launch.because.items()), ""]
+    yield from (f"note: {note}" for note in launch.notes)
+
+
+def _memory(memory: Memory) -> Iterator[str]:
+    def gib(value: float | None) -> str:
+        return "not known" if value is None else f"{value:.3f} GiB"
+
+    fits = {True: "fits", False: "does not fit", None: "not known whether it fits"}[memory.fits]
+    yield "memory"
+    for name in ("weights", "kv", "overhead"):
+        yield f"  {name:<10}{gib(getattr(memory, f'{name}_gib')):>12}  {memory.formula.get(f'{name}_gib', '')}"
+    yield f"  {'total':<10}{gib(memory.total_gib):>12}  {fits}"
+    yield f"  {'available':<10}{gib(memory.available_gib):>12}  {memory.formula.get('available_gib', '')}"
+    yield ""
+
+
+def result_table(records: Sequence[Record]) -> str:
+    """Print one row per record; a flagged row says so, and a row without numbers says why."""
+    head = ("model", "engine", "workload", "status", "TTFT ms", "TPOT ms", "out tok/s", "flags")
+    return _aligned([head, *(_row(record) for record in records)])
+
+
+def _row(record: Record) -> tuple[str, ...]:
+    spec = (record.decision or {}).get("spec") or {}
+    model = " ".join(str(spec[k]) for k in ("family", "size", "format", "quantization") if spec.get(k))
+    if record.launch and record.launch["base_url"] and record.capabilities:
+        model = record.capabilities["model"]
+    engine = (record.decision or {}).get("engine") or "-"
+    workload = (record.config.get("workload") or {}).get("name", "-")
+    if record.metrics is None:
+        why = one_line(f"{record.failure.stage}: {record.failure.message}") if record.failure else ""
+        why = why if len(why) <= _WIDE else f"{why[: _WIDE - 1]}…"
+        return (model or " ".join(record.overrides), engine, workload, record.status, "-", "-", "-", why)
+    numbers = (_ms(record.metrics, "ttft"), _ms(record.metrics, "tpot"), _number(record.metrics.get("output_tps")))
+    return (model, engine, workload, record.status, *numbers, ", ".join(_flags(record.flags)) or "-")
+
+
+def _flags(flags: Iterable[dict[str, Any]]) -> list[str]:
+    return [str(flag["id"]) for flag in flags]
+
+
+def _ms(metrics: dict[str, Any], name: str) -> str:
+    value = (metrics.get(name) or {}).get("p50")
+    return "-" if value is None else f"{value * 1000:.1f}"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
+
+
+def family_row(family: Family) -> dict[str, Any]:
+    """Return what the catalogue has of a family: sizes, formats and the days on which it is listed."""
+    specs = family.specs(None)
+    return {
+        "family": family.family,
+        "sizes": list(dict.fromkeys(s.size for s in specs)),
+        "formats": list(dict.fromkeys(s.format for s in specs)),
+        "listed": sorted({day for s in specs for day in s.listed}),
+        "context_length": family.context_length,
+        "note": family.note,
+    }
+
+
+def families_text(families: Iterable[Family]) -> str:
+    """Print one line per family."""
+    return rows_text([family_row(family) for family in families])
+
+
+def rows_text(rows: Sequence[dict[str, Any]]) -> str:
+    """Print dictionaries with the same keys as an aligned table."""
+    if not rows:
+        return ""
+    table = [tuple(rows[0]), *(tuple("-" if v in (None, []) else _fact(v) for v in row.values()) for row in rows)]
+    return _aligned(table)
+
+
+def _aligned(table: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
+    return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in table)

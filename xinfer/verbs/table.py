@@ -1,0 +1,186 @@
+"""The verbs of the command line: each composes what was typed and prints one answer."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from xinfer.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from xinfer.config.compose import Composer
+    from xinfer.environments.storage import Stored
+    from xinfer.errors import XinferError
+
+
+class Line(NamedTuple):
+    """A parsed command line."""
+
+    verb: str
+    overrides: list[str]
+    directories: list[Path]
+    multirun: bool
+    only_config: bool
+    api_key: str | None = None
+    """The key that was typed; ``overrides`` only says that there is one."""
+
+
+def _configured(line: Line, composer: Composer) -> dict[str, Any]:
+    from xinfer import keys
+
+    config = composer.compose(line.overrides)
+    keys.check(config)
+    return config
+
+
+def _run(line: Line, composer: Composer) -> int:
+    from xinfer.verbs import sweep
+
+    gc.enable()
+    cells = composer.expand(line.overrides) if line.multirun else [line.overrides]
+    return sweep.run(cells, composer, multirun=line.multirun, api_key=line.api_key)
+
+
+def _serve(line: Line, composer: Composer) -> int:
+    from xinfer.verbs import serve
+
+    gc.enable()
+    return serve.run(line.overrides, composer, api_key=line.api_key)
+
+
+def _parity(line: Line, composer: Composer) -> int:
+    from xinfer.verbs import comparison
+
+    how = _format(_configured(line, composer)["format"], ("text", "json"))
+    gc.enable()
+    made, found = comparison.run(line.overrides, composer, lambda said: print(said, file=sys.stderr, flush=True))
+    print(f"{_json(found)}\n" if how == "json" else comparison.text(found), end="")
+    print(f"record: {made.path}", file=sys.stderr)
+    error = comparison.fault(found)
+    if error is not None:
+        raise error
+    return 0
+
+
+def _provision(line: Line, composer: Composer) -> int:
+    from xinfer.verbs import provisioning
+
+    config = _configured(line, composer)
+    how = _format(config["format"], ("text", "json"))
+    gc.enable()
+    made = provisioning.run(config, composer, lambda said: print(said, file=sys.stderr, flush=True))
+    print(f"{_json(made)}\n" if how == "json" else provisioning.text(made), end="")
+    return 0
+
+
+def _environments(line: Line, composer: Composer) -> int:
+    from xinfer import flow
+    from xinfer.environments import removal, storage
+    from xinfer.verbs import provisioning
+
+    overrides, names, days = removal.asked(line.overrides)
+    config = _configured(line._replace(overrides=overrides), composer)
+    how = _format(config["format"], ("text", "json"))
+    rows: Sequence[Stored] = storage.stored(flow.home(config))
+    rows = rows if names is None else removal.named(rows, names)
+    rows = rows if days is None else removal.idle(rows, days, datetime.now(UTC))
+    errors: list[XinferError] = []
+    if names is not None:
+        rows, errors = removal.remove_all(rows)
+    closing = f"below {flow.home(config)}" if names is None else "removed"
+    print(f"{_json(rows)}\n" if how == "json" else provisioning.table(rows, closing), end="")
+    for error in errors:
+        print(f"xinfer: {error}", file=sys.stderr)
+    return max((error.exit_code for error in errors), default=0)
+
+
+def _plan(line: Line, composer: Composer) -> int:
+    from xinfer import flow
+    from xinfer.verbs import report
+
+    config = _configured(line, composer)
+    how = _format(config["format"], ("text", "json", "shell"))
+    planned = flow.plan(flow.ask(config, composer), composer)
+    if how == "json":
+        print(_json(planned.document()))
+    elif how == "text":
+        print(report.plan_text(planned), end="")
+    elif planned.launch is not None:
+        print("\n".join(planned.launch.shell()) if planned.launch.argv else f"# {planned.launch.url} runs already")
+    if planned.launch is None:
+        print(f"xinfer: {planned.decision.because[0]}", file=sys.stderr)
+        return 3
+    return 0
+
+
+def _grid(line: Line, composer: Composer) -> int:
+    from xinfer.verbs import grid
+
+    config = _configured(line, composer)
+    how = _format(config["format"], ("csv", "json"))
+    rows = grid.rows(config, composer)
+    if how == "json":
+        print(_json(rows))
+    else:
+        grid.write_csv(rows, sys.stdout)
+    return 0
+
+
+def _hardware(line: Line, composer: Composer) -> int:
+    from xinfer.machine import hardware
+    from xinfer.verbs import report
+
+    config = _configured(line, composer)
+    how = _format(config["format"], ("text", "json"))
+    found = hardware.declared(config["hw"])
+    print(_json(found) if how == "json" else report.hardware_text(found), end="\n" if how == "json" else "")
+    return 0
+
+
+def _models(line: Line, composer: Composer) -> int:
+    from xinfer.verbs import grid, report
+
+    config = _configured(line, composer)
+    how = _format(config["format"], ("text", "json"))
+    families = list(grid.families(composer).values())
+    print(_json([report.family_row(f) for f in families]) if how == "json" else report.families_text(families))
+    return 0
+
+
+def _engines(line: Line, composer: Composer) -> int:
+    from xinfer import engines, flow
+    from xinfer.verbs import report
+
+    config = _configured(line, composer)
+    how = _format(config["format"], ("text", "json"))
+    usable, broken = engines.load(flow.rule_pack(config, composer).engines)
+    rows = [{"engine": n, "title": e.title, "plugin": "ok", "port": e.port} for n, e in usable.items()]
+    rows += [{"engine": n, "title": n, "plugin": error, "port": None} for n, error in broken.items()]
+    print(_json(rows) if how == "json" else report.rows_text(rows))
+    return 0
+
+
+def _format(chosen: object, allowed: tuple[str, ...]) -> str:
+    """Return the output format; the first allowed one is the verb's own."""
+    if chosen is None:
+        return allowed[0]
+    if chosen not in allowed:
+        raise ConfigError(f"format={chosen} is not one of {', '.join(allowed)}{nearest(str(chosen), allowed)}")
+    return str(chosen)
+
+
+def _json(document: object) -> str:
+    import msgspec
+
+    return msgspec.json.format(msgspec.json.encode(document), indent=1).decode()
+
+
+VERBS: dict[str, Callable[[Line, Composer], int]] = {
+    "run": _run, "serve": _serve, "plan": _plan, "grid": _grid, "hardware": _hardware, "models": _models,
+    "engines": _engines, "provision": _provision, "parity": _parity, "environments": _environments,
+}  # fmt: skip
