@@ -5,6 +5,7 @@ Raises ConfigError, one line, that names the key, its value and what would be al
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -52,11 +53,31 @@ def workload(node: Any) -> Workload:
     """Give the ``workload`` node its type."""
     asked = typed(node, Workload, "workload")
     for key, least in (("input_tokens", 1), ("output_tokens", 1), ("concurrency", 1), ("requests", 1), ("warmup", 0)):
-        if not least <= getattr(asked, key) <= _MOST:
-            raise ConfigError(f"workload.{key}={getattr(asked, key)} is not a number from {least} to a million")
-    if not asked.timeout_s > 0:
-        raise ConfigError(f"workload.timeout_s={asked.timeout_s:g} is not a number of seconds above 0")
+        value = getattr(asked, key)
+        if value is not None and not least <= value <= _MOST:
+            raise ConfigError(f"workload.{key}={value} is not a number from {least} to a million")
+    for key, (allows, means) in _WORKLOAD.items():
+        if not allows(getattr(asked, key)):
+            raise ConfigError(f"workload.{key}={getattr(asked, key):g} is not {means}")
+    for key, shapes in (("rate", ("constant", "poisson")), ("trace", ("trace",))):
+        is_given, is_needed = getattr(asked, key) is not None, asked.load in shapes
+        if is_given != is_needed:
+            said = (
+                f"needs workload.{key}="
+                if is_needed
+                else f"takes no workload.{key}=; that is for {' and '.join(shapes)}"
+            )
+            raise ConfigError(f"workload.load={asked.load} {said}")
     return asked
+
+
+_WORKLOAD: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "timeout_s": (lambda v: math.isfinite(v) and v > 0, "a number of seconds above 0"),
+    "seconds": (lambda v: math.isfinite(v) and v >= 0, "a number of seconds"),
+    "rate": (lambda v: v is None or (math.isfinite(v) and v > 0), "a number of requests per second above 0"),
+    "shared_prefix": (lambda v: 0 <= v <= 1, "a part of a prompt, from 0 to 1"),
+}
+"""What is asked of a workload's values that are no counts."""
 
 
 def _is_count(value: Any) -> bool:

@@ -2,19 +2,41 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
+
+Shape = Literal["closed", "constant", "poisson", "offline", "trace"]
 
 
 class Workload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the load generator sends: closed loop at a fixed concurrency."""
+    """What the load generator sends, and when."""
 
     name: str
     input_tokens: int
     output_tokens: int
+    load: Shape = "closed"
+    """closed: so many requests in flight, the next as soon as one ends. constant, poisson: at a rate, whatever the
+    server does. offline: all at once. trace: at the instants and with the lengths that a file says."""
     concurrency: int = 1
+    """Requests in flight of a closed loop; for the other loads the most that the server is planned for."""
+    rate: float | None = None
+    """Requests per second, of a constant or a Poisson load."""
+    trace: str | None = None
+    """A file of JSON lines with ``timestamp`` (ms), ``input_length`` and ``output_length``, as Mooncake's are."""
+    shared_prefix: float = 0.0
+    """The part of each prompt that all prompts share, from 0 to 1; the rest is unlike every other."""
     requests: int = 1
-    """How many measured requests are sent in all."""
-    warmup: int = 1
-    """How many requests are sent first and not measured; each has a prompt of its own."""
+    """How many measured requests are sent at least."""
+    seconds: float = 0.0
+    """How long a closed loop goes on at least."""
+    warmup: int | None = None
+    """How many requests are sent first and not measured, each with a prompt of its own; null is one for each place, and
+    two at least."""
     timeout_s: float = 120.0
     """After this long a request counts as failed."""
+
+    @property
+    def warmups(self) -> int:
+        """How many requests are sent first."""
+        return max(2, self.concurrency) if self.warmup is None else self.warmup

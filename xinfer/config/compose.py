@@ -57,15 +57,15 @@ class Composer:
         _register(self.directories)
 
     def options(self, group: str) -> tuple[str, ...]:
-        """Return the names that a group offers, sorted."""
-        found = {p.stem for d in self.directories for p in (d / group).glob("*.yaml")}
+        """Return the names that a group offers, sorted; a leading underscore marks what others are made of."""
+        found = {p.stem for d in self.directories for p in (d / group).glob("[!_]*.yaml")}
         return tuple(sorted(found, key=str.lower))
 
     def file(self, group: str, name: str) -> Path:
         """Return the YAML file of a group's option."""
         for directory in self.directories:
             path = directory / group / f"{name}.yaml"
-            if path.is_file():
+            if path.is_file() and not name.startswith("_"):
                 return path
         raise ConfigError(f"there is no {LABELS[group]} {name!r}{nearest(name, self.options(group))}")
 

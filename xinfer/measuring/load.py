@@ -58,7 +58,7 @@ def _prompts(found: Found, workload: Workload, run_id: str) -> tuple[Sequence[li
 
 
 def _cut(units: Sequence[Unit], length: int, workload: Workload, run_id: str) -> list[list[Unit]]:
-    numbers = range(workload.warmup + workload.requests)
+    numbers = range(workload.warmups + workload.requests)
     return [corpus.prompt(units, run_id=run_id, index=number, length=length) for number in numbers]
 
 
@@ -66,7 +66,7 @@ def _job(number: int, prompt: list[int] | str, target: Target, workload: Workloa
     """Write a request out beforehand, so that nothing but sending is left for the run."""
     tokens = workload.output_tokens
     body = completion(target, prompt, tokens, extras=able.extras, stream_options=able.stream_options)
-    return _Job(number, number < workload.warmup, body, corpus.fingerprint(prompt))
+    return _Job(number, number < workload.warmups, body, corpus.fingerprint(prompt))
 
 
 class _Loop:
