@@ -44,6 +44,8 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     hardware: Hardware
     engine: dict[str, Any]
     workload: Workload
+    capacity: Workload
+    """What a server is planned for: the workload, or the most of several that it serves one after another."""
     pack: Pack
     prefer: Prefer
 
@@ -88,10 +90,11 @@ def ask(config: dict[str, Any], composer: Composer, *, detect: Callable[[], Hard
     pack = rule_pack(config, composer)
     day = day_of(config, pack)
     family, candidates = _candidates(chosen, day)
+    workload = keys.workload(config["workload"])
     return Ask(
         config=config, family=family, day=day, candidates=candidates,
         hardware=hardware.declared(config["hw"], detect), engine=dict(config["engine"]),
-        workload=keys.workload(config["workload"]), pack=pack, prefer=typed(config["prefer"], Prefer, "prefer"),
+        workload=workload, capacity=workload, pack=pack, prefer=typed(config["prefer"], Prefer, "prefer"),
     )  # fmt: skip
 
 
@@ -131,7 +134,7 @@ def plan(asked: Ask, composer: Composer, *, port: int | None = None, python: str
     usable, broken = engines.load(asked.pack.engines)
     if name == "external":
         return _external(asked)
-    tokens = _context(asked, asked.candidates[0]) * asked.workload.concurrency
+    tokens = _context(asked, asked.candidates[0]) * asked.capacity.concurrency
     made = decision.decide(
         asked.pack, asked.candidates, asked.hardware, asked.prefer,
         engine=None if name == "auto" else name, broken=broken, tokens=tokens,
@@ -143,7 +146,7 @@ def plan(asked: Ask, composer: Composer, *, port: int | None = None, python: str
     settings = _settings(asked, composer, made.engine)
     job = Job(
         spec=made.spec, hardware=asked.hardware, settings=settings,
-        workload=asked.workload, context_length=_context(asked, made.spec), home=str(home(asked.config)),
+        workload=asked.capacity, context_length=_context(asked, made.spec), home=str(home(asked.config)),
         python=python or interpreter(), port=port or asked.config["port"] or engine.port,
         dtype=asked.config["dtype"], installer=asked.config["installer"],
     )  # fmt: skip
@@ -259,9 +262,9 @@ def _settings(asked: Ask, composer: Composer, engine: str) -> dict[str, Any]:
 def _context(asked: Ask, spec: Spec) -> int:
     """Return the tokens of one sequence, checked against the model and the workload."""
     wanted, most = asked.config["context_length"], spec.context_length
-    need = asked.workload.input_tokens + asked.workload.output_tokens
+    need = asked.capacity.input_tokens + asked.capacity.output_tokens
     length = wanted if wanted is not None else max(DEFAULT_CONTEXT, need)
-    workload = f"workload {asked.workload.name}"
+    workload = f"workload {asked.capacity.name}"
     if most is not None and need > most:
         raise ConfigError(f"{workload} needs {need} tokens, more than the {most} that {spec.family} was made for")
     if most is not None and length > most:

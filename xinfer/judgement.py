@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from xinfer.facts import Hardware
     from xinfer.flow import Planned
     from xinfer.plan import LaunchPlan
+    from xinfer.spec import Workload
 
 detect = cache(hardware.detect)
 """This machine, read once: a sweep asks for it in every cell."""
@@ -28,18 +29,28 @@ def first(config: Mapping[str, Any], composer: Composer) -> Planned:
     return flow.plan(flow.ask(dict(config), composer, detect=detect), composer)
 
 
-def here(planned: Planned, composer: Composer, progress: Callable[[str], object], *, port: int | None) -> Planned:
+def here(
+    planned: Planned,
+    composer: Composer,
+    progress: Callable[[str], object],
+    *,
+    port: int | None,
+    capacity: Workload | None = None,
+) -> Planned:
     """Plan again with what this machine adds to the profile; a server that runs already is left as it is.
 
-    ``port`` is what to listen on; null: what was asked for, else the engine's own. Raises Refused when the rules
-    say no, Missing when this machine is not the one that was asked for.
+    ``port`` is what to listen on; null: what was asked for, else the engine's own. ``capacity`` is the most that the
+    server must carry; null: the cell's own workload. Raises Refused when the rules say no, Missing when this machine
+    is not the one that was asked for.
     """
     launched(planned)
     if planned.decision.engine == "external":
         return planned
     asked = planned.ask
     check_machine(asked.hardware)
-    completed = msgspec.structs.replace(asked, hardware=hardware.completed(asked.hardware, detect()))
+    completed = msgspec.structs.replace(
+        asked, hardware=hardware.completed(asked.hardware, detect()), capacity=capacity or asked.workload
+    )
     planned = flow.plan(completed, composer, port=port)
     need = launched(planned).memory
     if need.fits is False:

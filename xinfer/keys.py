@@ -14,7 +14,7 @@ from xinfer.catalog import DAYS
 from xinfer.config.overrides import LABELS
 from xinfer.engines import typed
 from xinfer.errors import ConfigError, nearest
-from xinfer.spec import Workload
+from xinfer.spec import Repeat, Workload
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -39,6 +39,7 @@ def check(config: Mapping[str, Any]) -> None:
     for key, (allows, means) in _ALLOWED.items():
         if not allows(config[key]):
             raise ConfigError(f"{key}={_said(config[key])} is not {means}")
+    repeat(config["repeat"])
     if config["catalog"] is not None:
         check_day(str(config["catalog"]))
 
@@ -68,6 +69,20 @@ def workload(node: Any) -> Workload:
                 else f"takes no workload.{key}=; that is for {' and '.join(shapes)}"
             )
             raise ConfigError(f"workload.load={asked.load} {said}")
+    return asked
+
+
+def repeat(node: Any) -> Repeat:
+    """Give the ``repeat`` node its type."""
+    asked = typed(node, Repeat, "repeat")
+    for key, count in (("least", asked.least), ("most", asked.most)):
+        if count is not None and not 1 <= count <= _MOST:
+            raise ConfigError(f"repeat.{key}={count} is not a number from 1 to a million")
+    if asked.most is not None and asked.most < asked.least:
+        raise ConfigError(f"repeat.most={asked.most} is less than repeat.least={asked.least}")
+    for key, value in (("width", asked.width), ("cooldown_s", asked.cooldown_s)):
+        if not (math.isfinite(value) and value >= 0):
+            raise ConfigError(f"repeat.{key}={value:g} is not a number from 0")
     return asked
 
 
@@ -102,6 +117,7 @@ _ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "home": (lambda v: v is None or _is_path(v), "a directory; say null or a path"),
     "prefer": (lambda _: True, ""),
     "parity": (lambda v: isinstance(v, dict), "a mapping"),
+    "repeat": (lambda v: isinstance(v, dict), "a mapping"),
 }
 """What a value must be, and how to say that; what is true for everything is checked where it is used."""
 

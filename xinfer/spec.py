@@ -40,3 +40,15 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def warmups(self) -> int:
         """How many requests are sent first."""
         return max(2, self.concurrency) if self.warmup is None else self.warmup
+
+
+class Repeat(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How often a cell is measured: the unit of all comparing is one run, start included."""
+
+    least: int = 1
+    most: int | None = None
+    """More, up to so many, until the interval of the median throughput is narrow enough; null is no more."""
+    width: float = 0.05
+    """How narrow: the 95 % interval's length relative to the median."""
+    cooldown_s: float = 0.0
+    """A pause before each start but the first."""

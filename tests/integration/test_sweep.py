@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import subprocess
@@ -50,19 +51,102 @@ def test_every_kind_of_cell_is_a_record_and_a_row(command: Ask, tmp_path: Path) 
     assert rows[1][1].startswith("start: fake ended with exit code 3 before it was ready; its last words: ")
     assert rows[2] == ("refused", "rules: fake refuses fake: family")
     assert rows[4][1].startswith("config: there is no model 'nope'; ")
-    found = records(tmp_path)
-    assert [each.status for each in found] == [status for status, _ in rows]
-    assert [each.failure.exit_code if each.failure else 0 for each in found] == [0, 4, 3, 3, 2, 2]
-    assert found[1].overrides == ("model=fake-model", "engine.behaviour=die-at-start", *TINY)
-    assert len({each.cell for each in found}) == 6
-    assert all(each.cell.startswith("invalid-") for each in found[4:])
-    assert re.findall(r"^\[\d/6\] model=\S+ engine.behaviour=\S+", done.stderr, re.MULTILINE) == [
-        f"[{number}/6] model={model} engine.behaviour={behaviour}"
-        for number, (model, behaviour) in enumerate(
-            [(m, b) for m in ("fake-model", "qwen2-instruct", "nope") for b in ("serve", "die-at-start")], 1
-        )
+    found = {each.overrides[:2]: each for each in records(tmp_path)}
+    asked = [
+        (f"model={model}", f"engine.behaviour={behaviour}")
+        for model in ("fake-model", "qwen2-instruct", "nope")
+        for behaviour in ("serve", "die-at-start")
     ]
+    assert [found[each].status for each in asked] == [status for status, _ in rows]
+    codes = [(failure := found[each].failure) and failure.exit_code for each in asked]
+    assert codes == [None, 4, 3, 3, 2, 2]
+    assert found[asked[1]].overrides == (*asked[1], *TINY)
+    assert len({each.cell for each in found.values()}) == 6
+    assert all(found[each].cell.startswith("invalid-") for each in asked[4:])
+    titles = re.findall(r"^\[(\d)/6\] (model=\S+) (engine.behaviour=\S+)", done.stderr, re.MULTILINE)
+    assert sorted(titles) == [(str(number), *each) for number, each in enumerate(asked, 1)]
+    assert "\n2 of 6 cells can run, with 2 starts\n" in done.stderr
     assert done.stderr.splitlines()[-1] == "6 records below runs"
+
+
+def test_what_cannot_run_is_known_before_anything_is_started(command: Ask, tmp_path: Path) -> None:
+    """Refusals are told, and kept, first."""
+    done = command("-m", "model=fake-model,qwen2-instruct,nope", *TINY)
+    first, _, rest = done.stderr.partition("\n1 of 3 cells can run, with 1 start\n")
+    assert (first.count("xinfer: "), rest.count("xinfer: ")) == (2, 0)
+    assert ("starting" in first, "starting" in rest) == (False, True)
+    assert [each.status for each in records(tmp_path)][:2] == ["refused", "refused"]
+
+
+# One start for cells that differ in the workload alone
+
+
+def test_a_ladder_needs_one_start(command: Ask, tmp_path: Path) -> None:
+    """One server, planned for the most demanding step, serves all; each step is a cell of its own."""
+    done = command("-m", "model=fake-model", "workload.concurrency=1,4,2", "workload.requests=4", *TINY)
+    assert done.returncode == 0, done.stderr
+    assert "3 of 3 cells can run, with 1 start\n" in done.stderr
+    assert done.stderr.count("starting fake on") == 1
+    found = {each.config["workload"]["concurrency"]: each for each in records(tmp_path)}
+    assert sorted(found) == [1, 2, 4]
+    assert len({each.cell for each in found.values()}) == 3
+    assert len({json.dumps(each.launch) for each in found.values()}) == 1
+    logs = {(tmp_path / each.path).with_name("engine.log").stat().st_ino for each in found.values()}
+    assert len(logs) == 1
+    assert {each.metrics and each.metrics["requests"] for each in found.values()} == {4}
+    rows = [line.split("tiny")[1].split()[:5] for line in done.stdout.splitlines()[1:]]
+    assert rows == [[str(count), "at", "once", "1", "ok"] for count in (1, 4, 2)]
+
+
+def test_a_server_that_dies_takes_one_cell_along(command: Ask, tmp_path: Path) -> None:
+    """The others get a new one; which of them could not be served, only trying tells."""
+    words = ("engine.behaviour=die-mid-stream", "workload.output_tokens=4,64,2")
+    done = command("-m", "model=fake-model", *words, *TINY)
+    assert done.returncode == 4
+    assert len(records(tmp_path)) == 3
+    failed = [each for each in records(tmp_path) if each.status == "failed"]
+    assert failed
+    assert all(each.failure and each.failure.stage == "load" for each in failed)
+
+
+def test_a_server_that_never_starts_fails_all_its_cells_at_once(command: Ask, tmp_path: Path) -> None:
+    """Trying again would fail again."""
+    words = ("engine.behaviour=die-at-start", "workload.concurrency=1,2")
+    done = command("-m", "model=fake-model", *words, *TINY)
+    assert done.returncode == 4
+    assert done.stderr.count("starting fake on") == 1
+    assert [each.status for each in records(tmp_path)] == ["failed", "failed"]
+    assert {each.failure and each.failure.stage for each in records(tmp_path)} == {"start"}
+
+
+# Repeats
+
+
+def test_repeats_take_turns(command: Ask, tmp_path: Path) -> None:
+    """Each run has a start of its own, and no cell is measured again before the others were."""
+    done = command("-m", "model=fake-model", "engine.args.gap-s=0,0.001", "repeat.least=3", *TINY)
+    assert done.returncode == 0
+    order = [each.cell for each in records(tmp_path)]
+    assert len(set(order)) == 2
+    assert order == order[:2] * 3
+    assert done.stderr.count("starting fake on") == 6
+    assert [line.split("at once")[1].split()[0] for line in done.stdout.splitlines()[1:]] == ["3", "3"]
+    assert len({each.run for each in records(tmp_path)}) == 6
+
+
+def test_a_cell_is_measured_until_its_interval_is_narrow(command: Ask, tmp_path: Path) -> None:
+    """Never more often than allowed; with any width allowed, as often as an interval takes."""
+    done = command("model=fake-model", "repeat.least=3", "repeat.most=5", "repeat.width=1e-9", *TINY)
+    assert (done.returncode, len(records(tmp_path))) == (0, 5)
+    assert done.stderr.splitlines()[-1] == "5 records below runs"
+    done = command("model=fake-model", "repeat.least=3", "repeat.most=5", "repeat.width=1000", *TINY)
+    assert (done.returncode, len(records(tmp_path))) == (0, 8)
+
+
+def test_what_failed_is_not_tried_again(command: Ask, tmp_path: Path) -> None:
+    """Repeats are for numbers."""
+    done = command("model=fake-model", "engine.behaviour=die-at-start", "repeat.least=3", *TINY)
+    assert (done.returncode, len(records(tmp_path))) == (4, 1)
 
 
 @pytest.mark.usefixtures("fake_plugin")

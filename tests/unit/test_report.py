@@ -213,9 +213,10 @@ def record(**fields: Any) -> Record:
 
 
 def rows(*records: Record) -> list[list[str]]:
-    head, *body = report.result_table(records).splitlines()
+    head, *body = report.result_table([[each] for each in records]).splitlines()
     starts = [
-        head.index(word) for word in ("model", "engine", "workload", "status", "TTFT", "TPOT", "out tok", "flags")
+        head.index(word)
+        for word in ("model", "engine", "workload", " load ", "runs", "status", "TTFT", "TPOT", "out tok", "flags")
     ]
     ends = [*starts[1:], None]
     return [[line[start:end].strip() for start, end in zip(starts, ends, strict=True)] for line in body]
@@ -224,35 +225,35 @@ def rows(*records: Record) -> list[list[str]]:
 @pytest.mark.parametrize(
     ("fields", "row"),
     [
-        pytest.param({}, ["f 7 gptq Int4", "vllm", "smoke", "ok", "12.3", "4.6", "78.9", "-"], id="numbers"),
+        pytest.param({}, ["f 7 gptq Int4", "vllm", "smoke", "-", "1", "ok", "12.3", "4.6", "78.9", "-"], id="numbers"),
         pytest.param(
             {"flags": ({"id": "short"}, {"id": "noisy"})},
-            ["f 7 gptq Int4", "vllm", "smoke", "ok", "12.3", "4.6", "78.9", "short, noisy"],
+            ["f 7 gptq Int4", "vllm", "smoke", "-", "1", "ok", "12.3", "4.6", "78.9", "short, noisy"],
             id="flags",
         ),
         pytest.param(
             {"metrics": {"ttft": None, "tpot": {"p50": None}, "output_tps": None}},
-            ["f 7 gptq Int4", "vllm", "smoke", "ok", "-", "-", "-", "-"],
+            ["f 7 gptq Int4", "vllm", "smoke", "-", "1", "ok", "-", "-", "-", "-"],
             id="numbers-that-the-run-does-not-support",
         ),
         pytest.param(
             {"metrics": {"ttft": {"p50": 0.0}, "output_tps": 0.0}},
-            ["f 7 gptq Int4", "vllm", "smoke", "ok", "0.0", "-", "0.0", "-"],
+            ["f 7 gptq Int4", "vllm", "smoke", "-", "1", "ok", "0.0", "-", "0.0", "-"],
             id="a-zero-is-a-number",
         ),
         pytest.param(
             {"status": "failed", "metrics": None, "failure": Failure(stage="start", message="it\ndied", exit_code=4)},
-            ["f 7 gptq Int4", "vllm", "smoke", "failed", "-", "-", "-", "start: it died"],
+            ["f 7 gptq Int4", "vllm", "smoke", "-", "0", "failed", "-", "-", "-", "start: it died"],
             id="a-failure",
         ),
         pytest.param(
             {"status": "failed", "metrics": None, "failure": Failure(stage="start", message="x" * 200, exit_code=4)},
-            ["f 7 gptq Int4", "vllm", "smoke", "failed", "-", "-", "-", f"start: {'x' * 92}…"],
+            ["f 7 gptq Int4", "vllm", "smoke", "-", "0", "failed", "-", "-", "-", f"start: {'x' * 92}…"],
             id="a-long-failure",
         ),
         pytest.param(
             {"status": "refused", "metrics": None, "decision": None, "config": {}},
-            ["model=f", "-", "-", "refused", "-", "-", "-", ""],
+            ["model=f", "-", "-", "-", "0", "refused", "-", "-", "-", ""],
             id="what-could-not-be-composed",
         ),
         pytest.param(
@@ -261,7 +262,7 @@ def rows(*records: Record) -> list[list[str]]:
                 "capabilities": {"model": "theirs"},
                 "decision": {"engine": "external"},
             },
-            ["theirs", "external", "smoke", "ok", "12.3", "4.6", "78.9", "-"],
+            ["theirs", "external", "smoke", "-", "1", "ok", "12.3", "4.6", "78.9", "-"],
             id="an-external-servers-own-name",
         ),
     ],
@@ -271,11 +272,35 @@ def test_a_record_is_a_row(fields: dict[str, Any], row: list[str]) -> None:
     assert rows(record(**fields)) == [row]
 
 
+def test_repeats_are_one_row_of_medians() -> None:
+    """With every doubt that any of them has; a run without numbers does not count."""
+    numbers = [{"ttft": {"p50": t}, "output_tps": 100.0} for t in (0.003, 0.001, 0.002)]
+    flags: tuple[tuple[dict[str, Any], ...], ...] = (({"id": "short"},), (), ({"id": "noisy"}, {"id": "short"}))
+    made = [record(metrics=each, flags=found) for each, found in zip(numbers, flags, strict=True)]
+    failed = record(status="failed", metrics=None)
+    _, row = report.result_table([[*made, failed]]).splitlines()
+    assert row.split("smoke")[1].split() == ["-", "3", "failed", "2.0", "-", "100.0", "short,", "noisy"]
+
+
+@pytest.mark.parametrize(
+    ("workload", "said"),
+    [
+        pytest.param({"concurrency": 4}, "4 at once", id="a-closed-loop"),
+        pytest.param({"load": "poisson", "rate": 2.5, "concurrency": 8}, "poisson 2.5/s", id="at-a-rate"),
+        pytest.param({"load": "offline", "concurrency": 8}, "offline", id="all-at-once"),
+    ],
+)
+def test_a_row_says_how_requests_were_sent(workload: dict[str, Any], said: str) -> None:
+    """So that the steps of a ladder can be told apart."""
+    _, row = report.result_table([[record(config={"workload": {"name": "smoke", **workload}})]]).splitlines()
+    assert f"  smoke     {said} " in row
+
+
 def test_rows_are_aligned() -> None:
     """Whatever their lengths."""
     table = rows(record(), record(decision=None, metrics=None, overrides=("a-rather-long-override=1",)))
     assert [row[0] for row in table] == ["f 7 gptq Int4", "a-rather-long-override=1"]
-    assert [row[3] for row in table] == ["ok", "ok"]
+    assert [row[5] for row in table] == ["ok", "ok"]
 
 
 def test_a_family_is_a_row() -> None:

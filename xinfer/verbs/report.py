@@ -10,7 +10,7 @@ from xinfer.errors import Defect
 from xinfer.judging.disagreement import TODAY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from xinfer.catalog import Family, Spec
     from xinfer.facts import Hardware
@@ -155,38 +155,57 @@ def _memory(memory: Memory) -> Iterator[str]:
     yield ""
 
 
-def result_table(records: Sequence[Record]) -> str:
-    """Print one row per record; a flagged row says so, and a row without numbers says why."""
-    head = ("model", "engine", "workload", "status", "TTFT ms", "TPOT ms", "out tok/s", "flags")
-    return _aligned([head, *(_row(record) for record in records)])
+def result_table(cells: Sequence[Sequence[Record]]) -> str:
+    """Print one row per cell, medians where it ran several times; a flagged row says so.
+
+    A row without numbers says why there are none.
+    """
+    head = ("model", "engine", "workload", "load", "runs", "status", "TTFT ms", "TPOT ms", "out tok/s", "flags")
+    return _aligned([head, *(_row(records) for records in cells)])
 
 
-def _row(record: Record) -> tuple[str, ...]:
-    spec = (record.decision or {}).get("spec") or {}
+def _row(records: Sequence[Record]) -> tuple[str, ...]:
+    """Return the cells of the table's row; of the runs, those count that have numbers."""
+    last, able = records[-1], [record for record in records if record.metrics is not None]
+    spec = (last.decision or {}).get("spec") or {}
     model = " ".join(str(spec[k]) for k in ("family", "size", "format", "quantization") if spec.get(k))
-    if record.launch and record.launch["base_url"] and record.capabilities:
-        model = record.capabilities["model"]
-    engine = (record.decision or {}).get("engine") or "-"
-    workload = (record.config.get("workload") or {}).get("name", "-")
-    if record.metrics is None:
-        why = one_line(f"{record.failure.stage}: {record.failure.message}") if record.failure else ""
-        why = why if len(why) <= _WIDE else f"{why[: _WIDE - 1]}…"
-        return (model or " ".join(record.overrides), engine, workload, record.status, "-", "-", "-", why)
-    numbers = (_ms(record.metrics, "ttft"), _ms(record.metrics, "tpot"), _number(record.metrics.get("output_tps")))
-    return (model, engine, workload, record.status, *numbers, ", ".join(_flags(record.flags)) or "-")
+    if last.launch and last.launch["base_url"] and last.capabilities:
+        model = last.capabilities["model"]
+    workload = last.config.get("workload") or {}
+    first = (
+        model or " ".join(last.overrides), (last.decision or {}).get("engine") or "-", workload.get("name", "-"),
+        _load(workload), str(len(able)), last.status,
+    )  # fmt: skip
+    if not able:
+        why = one_line(f"{last.failure.stage}: {last.failure.message}") if last.failure else ""
+        return (*first, "-", "-", "-", why if len(why) <= _WIDE else f"{why[: _WIDE - 1]}…")
+    found = [record.metrics or {} for record in able]
+    numbers = (
+        _number([_p50(each, "ttft") for each in found], 1000), _number([_p50(each, "tpot") for each in found], 1000),
+        _number([each.get("output_tps") for each in found], 1),
+    )  # fmt: skip
+    flags = dict.fromkeys(str(flag["id"]) for record in able for flag in record.flags)
+    return (*first, *numbers, ", ".join(flags) or "-")
 
 
-def _flags(flags: Iterable[dict[str, Any]]) -> list[str]:
-    return [str(flag["id"]) for flag in flags]
+def _load(workload: Mapping[str, Any]) -> str:
+    """Say how requests were sent: so many at once, or at a rate."""
+    shape = workload.get("load", "closed")
+    if shape == "closed":
+        return f"{workload['concurrency']} at once" if "concurrency" in workload else "-"
+    return f"{shape} {workload['rate']:g}/s" if workload.get("rate") else str(shape)
 
 
-def _ms(metrics: dict[str, Any], name: str) -> str:
-    value = (metrics.get(name) or {}).get("p50")
-    return "-" if value is None else f"{value * 1000:.1f}"
+def _p50(metrics: Mapping[str, Any], name: str) -> float | None:
+    value: float | None = (metrics.get(name) or {}).get("p50")
+    return value
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1f}"
+def _number(values: Iterable[float | None], scale: float) -> str:
+    from statistics import median  # noqa: PLC0415 -- a printed plan needs none
+
+    known = [value for value in values if value is not None]
+    return f"{median(known) * scale:.1f}" if known else "-"
 
 
 def family_row(family: Family) -> dict[str, Any]:

@@ -1,0 +1,124 @@
+"""Cells that one server can serve, one after another: it is planned for the most of them, and started once."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from xinfer import flow, judgement
+from xinfer.environments import environment
+from xinfer.errors import XinferError
+from xinfer.running.runner import running
+from xinfer.verbs import report
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from xinfer.record import Record
+    from xinfer.running.server import Server
+    from xinfer.spec import Workload
+    from xinfer.verbs.cell import Attempt
+
+
+def groups(attempts: Iterable[Attempt]) -> list[list[Attempt]]:
+    """Put together what differs in nothing but the workload and the place of its records, in the given order."""
+    found: dict[bytes, list[Attempt]] = {}
+    for each in attempts:
+        found.setdefault(_key(each), []).append(each)
+    return list(found.values())
+
+
+def _key(attempt: Attempt) -> bytes:
+    config = {key: value for key, value in attempt.config.items() if key not in {"workload", "runs", "repeat"}}
+    return msgspec.json.encode(config, order="sorted")
+
+
+def capacity(workloads: Sequence[Workload]) -> Workload:
+    """Return a workload that asks of a server what the most demanding of these ask, each in its own way."""
+    longest = max(workloads, key=lambda each: each.input_tokens + each.output_tokens)
+    widest = max(workloads, key=lambda each: each.concurrency)
+    name = "+".join(dict.fromkeys([longest.name, widest.name]))
+    return msgspec.structs.replace(longest, name=name, concurrency=widest.concurrency)
+
+
+def measure(attempts: Sequence[Attempt], *, tell: Callable[[Record], None]) -> None:
+    """Measure each, and close its record; a server that dies takes along the cell that it served, not the rest.
+
+    ``tell`` gets each record as soon as it is written.
+    """
+    waiting = list(attempts)
+    while waiting:
+        rest = _serve(waiting)
+        for each in waiting:
+            if each.record is not None:
+                tell(each.record)
+        waiting = rest
+
+
+def _serve(attempts: list[Attempt]) -> list[Attempt]:
+    """Start once, measure as many as the server lives for, and return those that were not tried."""
+    current, *waiting = attempts
+    for each in attempts:
+        if each.title:
+            each.progress(each.title)
+    try:
+        _plan(attempts)
+        with _started(current) as server:
+            current.load(server)
+            while waiting and (server is None or server.is_alive()):
+                current.close(None)
+                current, *waiting = waiting
+                _link_logs(attempts[0], current)
+                current.load(server)
+    except XinferError as error:
+        current.close(error)
+        return waiting if current.was_loaded else _all_closed(waiting, error)
+    except Exception as unforeseen:  # noqa: BLE001 -- one cell's defect must not take the others' records along
+        current.close(report.defect(unforeseen))
+        return waiting
+    current.close(None)
+    return waiting
+
+
+def _all_closed(attempts: Sequence[Attempt], error: XinferError) -> list[Attempt]:
+    """Give each the reason for which there is no server for any."""
+    for each in attempts:
+        each.close(error)
+    return []
+
+
+def _plan(attempts: Sequence[Attempt]) -> None:
+    """Write one plan for all."""
+    most = capacity([each.asked.workload for each in attempts])
+    port = attempts[0].config["port"] or flow.free_port()
+    for each in attempts:
+        each.plan(port=port, capacity=most)
+
+
+@contextmanager
+def _started(attempt: Attempt) -> Iterator[Server | None]:
+    """Make the environment and start the server; null where somebody else runs it."""
+    launch = judgement.launched(attempt.judged)
+    if launch.engine == "external":
+        yield None
+        return
+    attempt.make_directory()
+    attempt.packages = environment.provision(launch, progress=attempt.progress, log=attempt.directory / "provision.log")
+    attempt.progress(f"starting {launch.engine} on {launch.url}")
+    timeout_s = float(attempt.config["start_timeout_s"])
+    log = attempt.directory / "engine.log"
+    with running(launch, log=log, start_timeout_s=timeout_s, api_key=attempt.api_key) as server:
+        attempt.progress(f"ready after {server.startup.ready_s:.1f} s")
+        yield server
+
+
+def _link_logs(first: Attempt, later: Attempt) -> None:
+    """Let the logs of the one start lie beside each record that it has; where links cannot be, with the first alone."""
+    later.packages = first.packages
+    later.make_directory()
+    for name in ("provision.log", "engine.log"):
+        with suppress(OSError):
+            os.link(first.directory / name, later.directory / name)
