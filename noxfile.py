@@ -13,11 +13,11 @@ nox.options.error_on_missing_interpreters = True
 PYPROJECT = nox.project.load_toml()
 PYTHONS = nox.project.python_versions(PYPROJECT)
 PURE = (
-    *("apikey", "catalog", "facts", "flow", "plan"),
+    *("apikey", "catalog", "comparability", "facts", "flow", "plan"),
     "config/spelling",
     *("environments/news", "environments/remedies"),
     *("judging/decision", "judging/disagreement", "judging/packs", "judging/predicates", "judging/rules"),
-    *("measuring/distribution", "measuring/metrics", "measuring/validity"),
+    *("measuring/distribution", "measuring/metrics", "measuring/statistics", "measuring/validity"),
     *("parity/agreement", "parity/answers", "parity/dialects"),
     *(
         "planning/artefacts",
@@ -35,7 +35,7 @@ PURE = (
         "sources/packing",
         "sources/safetensors",
     ),
-    "verbs/grid",
+    *("verbs/grid", "verbs/ranking"),
 )
 """The modules that compute and touch nothing: every branch of them is tested."""
 CODE = ("xinfer", "plugins", "tests", "benchmarks", "noxfile.py")
@@ -111,3 +111,10 @@ def bench(session: nox.Session) -> None:
     """How fast is xinfer itself?"""
     _install(session, "bench", editable=False)
     session.run("pytest", "benchmarks", "--benchmark-columns=min,median,max,rounds", "-s", *session.posargs)
+
+
+@nox.session(default=False)
+def engines(session: nox.Session) -> None:
+    """Is each engine as fast as its best flags by hand make it? Takes an hour for all five; name some to have less."""
+    _install(session, editable=False)
+    session.run("python", "-P", "benchmarks/engines.py", *session.posargs)

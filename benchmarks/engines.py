@@ -8,7 +8,6 @@ them. Only ratios within one run mean anything.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import sys
@@ -27,6 +26,7 @@ from xinfer.measuring.client import Target
 from xinfer.measuring.resources import usage
 from xinfer.running.runner import running
 from xinfer.spec import Workload
+from xinfer.verbs import report
 
 if TYPE_CHECKING:
     from xinfer.plan import LaunchPlan
@@ -134,7 +134,8 @@ def measure(plan: LaunchPlan, log: Path) -> Figures:
                 name="bench", input_tokens=64, output_tokens=64,
                 concurrency=at_once, requests=2 * at_once + 2, warmup=at_once,
             )  # fmt: skip
-            target = Target(url=plan.url, model=plan.model, request=plan.request)
+            tokenizer = plan.outside(plan.tokenizer)
+            target = Target(url=plan.url, model=plan.model, request=plan.request, tokenizer=tokenizer)
             samples = load.drive(target, work, run_id=f"r{at_once}")
             found = metrics.summarize(samples, work)
             rates[at_once] = found.output_tps_full or 0.0
@@ -175,16 +176,17 @@ def row(engine: str, name: str, seen: dict[str, list[Figures]]) -> dict[str, Any
 
 
 def main() -> None:
-    """Measure the engines named, or all; the table goes to standard output as JSON lines."""
+    """Measure the engines named, or all; the table goes to standard output."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("engines", nargs="*", choices=[*BY_HAND, []], metavar="ENGINE")
     parser.add_argument("--rounds", type=int, default=3)
     asked = parser.parse_args()
     composer = Composer(engines.conf_directories())
     with tempfile.TemporaryDirectory() as directory:
-        for name in asked.engines or BY_HAND:
-            for made in compare(name, composer, Path(directory), asked.rounds):
-                print(json.dumps(made), flush=True)
+        rows = [
+            made for name in asked.engines or BY_HAND for made in compare(name, composer, Path(directory), asked.rounds)
+        ]
+    print(report.rows_text(rows))
 
 
 if __name__ == "__main__":

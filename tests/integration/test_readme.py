@@ -160,6 +160,16 @@ def test_the_speed_in_the_readme_is_a_table() -> None:
     assert all(0 < verdict < 20 for verdict in verdicts)
 
 
+def test_the_plans_in_the_readme_are_as_good_as_flags_by_hand() -> None:
+    """Each engine's, within a twentieth, and within 8 GiB."""
+    heads = ("engine", "way", "tok/s c=1", "x c=1", "tok/s c=4", "x c=4", "ready s", "peak GiB")
+    found = columns(example("engines"), heads)
+    plans = {engine: [float(one), float(four)] for engine, way, _, one, _, four, _, _ in found if way == "plan"}
+    assert set(plans) == set(engines.load()[0])
+    assert min(ratio for ratios in plans.values() for ratio in ratios) >= 0.95
+    assert max(float(row[-1]) for row in found) < 8
+
+
 # Names
 
 
