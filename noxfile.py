@@ -17,7 +17,10 @@ PURE = (
     "config/spelling",
     *("environments/news", "environments/remedies"),
     *("judging/decision", "judging/disagreement", "judging/packs", "judging/predicates", "judging/rules"),
-    *("measuring/distribution", "measuring/metrics", "measuring/statistics", "measuring/validity"),
+    *("loadgens/aiperf", "loadgens/foreign", "loadgens/guidellm", "loadgens/llama_bench", "loadgens/peers"),
+    *("loadgens/sglang_bench", "loadgens/vllm_bench"),
+    *("measuring/cuts", "measuring/distribution", "measuring/metrics", "measuring/schedule", "measuring/statistics"),
+    *("measuring/roofline", "measuring/usage", "measuring/validity", "measuring/work"),
     *("parity/agreement", "parity/answers", "parity/dialects"),
     *(
         "planning/artefacts",
@@ -104,6 +107,13 @@ def e2e(session: nox.Session) -> None:
     """Does the real engine run the real model, and are its numbers true to their raw stamps?"""
     _install(session, "test", editable=False)
     session.run("pytest", "-m", "e2e", "tests/e2e", *session.posargs)
+
+
+@nox.session(default=False)
+def fidelity(session: nox.Session) -> None:
+    """How near to the truth are the load generator and its peers, and what do they cost?"""
+    _install(session, editable=False)
+    session.run("python", "benchmarks/fidelity.py", *session.posargs)
 
 
 @nox.session(default=False)

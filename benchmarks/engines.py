@@ -23,7 +23,7 @@ from xinfer.environments import environment
 from xinfer.flow import free_port
 from xinfer.measuring import load, metrics
 from xinfer.measuring.client import Target
-from xinfer.measuring.resources import usage
+from xinfer.measuring.processes import peak_rss
 from xinfer.running.runner import running
 from xinfer.spec import Workload
 from xinfer.verbs import report
@@ -139,7 +139,7 @@ def measure(plan: LaunchPlan, log: Path) -> Figures:
             samples = load.drive(target, work, run_id=f"r{at_once}")
             found = metrics.summarize(samples, work)
             rates[at_once] = found.output_tps_full or 0.0
-        peak = usage(server.pids()).peak_rss or 0
+        peak = peak_rss(server.pids()) or 0
         return Figures(rates, server.startup.ready_s, peak / 2**30)
 
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 import gc
 import io
 import os
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xinfer import __version__, apikey
 from xinfer.errors import ConfigError, XinferError, nearest
-from xinfer.verbs.table import VERBS, Line
+from xinfer.verbs.table import TAKING_PATHS, VERBS, Line
 
 if TYPE_CHECKING:
     from xinfer.config.compose import Composer
@@ -29,6 +30,9 @@ verbs
   run        decide, install, start, measure, record (the default)
   serve      decide, install, start, and stay until Ctrl-C: one OpenAI endpoint on this machine
   parity     whether the engines answer alike: the same prompts to each, every two compared       format=text|json
+  compare A B …  whether what was measured in B is better than in A, worse, or the same; each is a record.json, a
+             run's directory, a cell's (its runs are repeats), or a runs= directory                format=text|json
+             metric=output_tps,ttft.p99 chooses the numbers; allow=quantization lets the weights' type differ
   provision  make the environment and the weights of the plan      format=text|json
   plan       the decision and the launch plan; touches nothing     format=text|json|shell
   grid       every published artefact x engine for a machine       format=csv|json
@@ -126,7 +130,7 @@ def show(error: XinferError) -> None:
 
 def parse(argv: list[str]) -> Line:
     """Split a command line into verb, flags and overrides; they may come in any order."""
-    verb, overrides, directories, key = "", [], [], None
+    verb, overrides, directories, paths, key = "", [], [], [], None
     multirun = only_config = False
     rest = iter(argv)
     for word in rest:
@@ -139,6 +143,8 @@ def parse(argv: list[str]) -> Line:
             if not value:
                 raise ConfigError("--config-dir needs a directory")
             directories.append(Path(value).absolute())
+        elif verb in TAKING_PATHS and not _NO_PATH.match(word):
+            paths.append(Path(word))
         elif "=" in word or word.startswith("~"):
             kept, typed = apikey.take(word)
             overrides.append(kept)
@@ -146,19 +152,25 @@ def parse(argv: list[str]) -> Line:
         elif word.startswith("-"):
             raise ConfigError(f"there is no flag {word!r}{nearest(word, _FLAGS)}; see --help")
         elif verb or word not in VERBS:
-            if word in VERBS:
-                raise ConfigError(f"{word!r} is a second verb beside {verb!r}; one at a time")
-            known = f"verbs are {', '.join(VERBS)}"
-            raise ConfigError(f"{word!r} is neither a verb nor key=value; {known}{nearest(word, VERBS)}")
+            raise _stray(word, verb)
         else:
             verb = word
-    return Line(verb or "run", overrides, directories, multirun, only_config, key)
+    return Line(verb or "run", overrides, directories, multirun, only_config, key, paths)
+
+
+def _stray(word: str, verb: str) -> ConfigError:
+    if word in VERBS:
+        return ConfigError(f"{word!r} is a second verb beside {verb!r}; one at a time")
+    known = f"verbs are {', '.join(VERBS)}"
+    return ConfigError(f"{word!r} is neither a verb nor key=value; {known}{nearest(word, VERBS)}")
 
 
 def _dispatch(line: Line) -> int:
     from xinfer import engines  # noqa: PLC0415 -- --help must not pay for Hydra
     from xinfer.config.compose import Composer  # noqa: PLC0415
 
+    if line.verb in TAKING_PATHS and (line.multirun or line.only_config):
+        raise ConfigError(f"{line.verb} reads what was recorded; it takes neither -m nor --cfg")
     if line.multirun and line.verb != "run":
         raise ConfigError(f"-m sweeps run; {line.verb} takes one machine and one model at a time")
     if line.multirun and line.only_config:
@@ -176,4 +188,6 @@ def _config(line: Line, composer: Composer) -> int:
     return 0
 
 
+_NO_PATH = re.compile(r"-|[a-z_.]+=")
+"""How a flag and a key=value begin; a path that looks like one is written with ./ in front."""
 _FLAGS = ("-m", "--multirun", "--config-dir", "--cfg", "--version", "--help")

@@ -112,6 +112,7 @@ _ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "runs": (_is_path, "a directory"),
     "start_timeout_s": (lambda v: _is_count(v) or (isinstance(v, float) and v > 0), "a number of seconds above 0"),
     "installer": (lambda v: v in INSTALLERS, " or ".join(INSTALLERS)),
+    "loadgen": (lambda v: isinstance(v, str), "the name of a load generator"),
     "api_key": (lambda _: True, ""),
     "api_key_env": (lambda _: True, ""),
     "home": (lambda v: v is None or _is_path(v), "a directory; say null or a path"),

@@ -67,8 +67,15 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
     """Body fields this engine needs for a fixed output length and a defeated prompt cache."""
     scorer: Argv = ()
     """A program that finds log-probabilities where the engine's server tells none: see ``xinfer.parity.scoring``."""
+    tokenizer: Argv = ()
+    """A program that tokenizes as the model does, where the engine's server does it for nobody."""
     memory: Memory = Memory()
     notes: tuple[str, ...] = ()
+
+    def outside(self, program: Argv) -> Argv:
+        """Return a program of the engine's environment as it is run beside the server, with the plan's variables."""
+        variables = ("env", *(f"{name}={value}" for name, value in self.env.items())) if self.env else ()
+        return (*variables, *program) if program else ()
 
     @property
     def url(self) -> str:

@@ -18,7 +18,7 @@ import msgspec
 
 Status = Literal["ok", "refused", "failed", "skipped"]
 SCHEMA = 1
-PROTOCOL = 1
+PROTOCOL = 2
 """Raised whenever the same cell would be measured differently, so that old and new never compare."""
 
 
@@ -35,6 +35,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     """One attempt at one cell."""
 
     schema: int = SCHEMA
+    protocol: int | None = None
+    """How it was measured, see :data:`PROTOCOL`; null in records from before it was kept."""
     cell: str
     run: str
     status: Status
@@ -51,7 +53,21 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     packages: tuple[str, ...] = ()
     xinfer: str = ""
     capabilities: dict[str, Any] | None = None
+    prompts_hash: str | None = None
+    """Of all prompts without their nonces: equal for equal work."""
     metrics: dict[str, Any] | None = None
+    machine: dict[str, Any] | None = None
+    """What the machine's speed depends on, with a hash (``xinfer.machine.fingerprint.Fingerprint``)."""
+    resources: dict[str, Any] | None = None
+    """What was used while it was measured (``xinfer.measuring.usage.Resources``)."""
+    ceilings: dict[str, Any] | None = None
+    """How fast this machine is at most (``xinfer.measuring.ceilings.Ceilings``)."""
+    limits: dict[str, Any] | None = None
+    """How far the run is from that (``xinfer.measuring.roofline.Limits``)."""
+    startup: dict[str, Any] | None = None
+    """How long the server took to become useful, and whether its weights were in memory before."""
+    foreign: dict[str, Any] | None = None
+    """Where the numbers are those of somebody else's load generator: which, and whose definitions they have."""
     flags: tuple[dict[str, Any], ...] = ()
     answer: dict[str, Any] | None = None
     """What the engine said after it was measured, to one fixed prompt: two records of a model can be compared by it."""

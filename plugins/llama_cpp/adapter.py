@@ -30,8 +30,8 @@ BATCH = 512
 """Tokens that are computed at once (--ubatch-size), unless the user says otherwise."""
 PROGRAM_GIB = 0.06
 """llama-server without model, cache and activations; resident, measured with xllamacpp 2026.10.11549 on Linux."""
-REQUEST = {"ignore_eos": True, "cache_prompt": False}
-"""Generate to the last token asked for, and compute each prompt anew."""
+REQUEST = {"ignore_eos": True}
+"""Generate to the last token asked for."""
 
 
 class Program(NamedTuple):
@@ -76,7 +76,7 @@ class LlamaCpp:
             port=job.port,
             device="cpu" if backend == "cpu" else "gpu",
             model=job.spec.family,
-            request=REQUEST,
+            request={**REQUEST, "cache_prompt": bool(job.workload.shared_prefix)},
             memory=_overhead(job.spec),
             notes=_notes(job, settings, backend),
             **command.parts,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from xinfer.catalog import Spec
     from xinfer.engines import Job
     from xinfer.facts import Hardware
+    from xinfer.plan import Argv
     from xinfer.planning.artefacts import Weights
     from xinfer.planning.requirement import Provided
 
@@ -76,6 +77,7 @@ class Mlx:
             device="cpu" if variant == "cpu" else "gpu",
             model="default_model",
             request=_request(job),
+            tokenizer=_tokenizing(engine.python, asked),
             memory=_overhead(variant),
             notes=_notes(asked),
             **command.parts,
@@ -137,7 +139,8 @@ def _add_flags(command: Command, asked: Asked) -> None:
     why = "engine.slots" if settings.slots else f"workload {job.workload.name} keeps {asked.slots} in flight"
     command.add("--decode-concurrency", asked.slots, because=f"as many outputs grow together: {why}")
     command.add("--prompt-concurrency", asked.slots, because=f"as many prompts are computed together: {why}")
-    command.add("--prompt-cache-size", 0, because="no prompt is kept for later: one that is measured is computed")
+    if not job.workload.shared_prefix:
+        command.add("--prompt-cache-size", 0, because="no prompt is kept for later: one that is measured is computed")
     command.add("--log-level", "WARNING", because="else the log tells of every step of every prompt")
 
 
@@ -153,6 +156,11 @@ def _add_variables(command: Command, asked: Asked, engine: Provided) -> None:
     if asked.weights.needs or job.spec.hub == "local":
         command.set("HF_HUB_OFFLINE", 1, because="the model lies on this machine: no hub is asked")
     command.set("HF_HUB_DISABLE_TELEMETRY", 1, because="nothing is reported to anybody")
+
+
+def _tokenizing(python: str, asked: Asked) -> Argv:
+    """Return the program that tokenizes; a model made here has no revision."""
+    return artefacts.tokenizing(python, asked.weights.place, None if asked.weights.needs else asked.job.spec.revision)
 
 
 def _request(job: Job) -> dict[str, object]:
@@ -176,7 +184,7 @@ def _notes(asked: Asked) -> tuple[str, ...]:
         "which tokens end this model's outputs is not known: they may end early, and are flagged when they do": (
             not job.spec.shape.end_tokens
         ),
-        "the server tokenizes for nobody: prompts are cut by words, so their lengths in tokens vary": True,
+        "the server tokenizes for nobody: prompts are counted by the model's tokenizer, beside it": True,
         "on a CPU MLX is slow in all but float32: a prompt takes six times as long in bfloat16, and an output fifteen "
         "times as long where the weights are quantized": on_cpu and asked.dtype != "float32",
         "MLX's own BLAS computes prompts twenty times slower than OpenBLAS; engine.args.blas=FILE takes its place": (

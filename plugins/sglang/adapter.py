@@ -131,7 +131,8 @@ def _add_flags(command: Command, asked: Asked) -> None:
         command.add("--trust-remote-code", because="the model's own code was allowed explicitly")
     command.add("--dtype", asked.precision.dtype or "auto", because=asked.precision.why)
     command.add("--context-length", asked.context, because=asked.context_why)
-    command.add("--disable-radix-cache", because="a prompt that is measured is computed, not remembered")
+    if not job.workload.shared_prefix:
+        command.add("--disable-radix-cache", because="a prompt that is measured is computed, not remembered")
     command.add("--enable-cache-report", because="answers say how many tokens of a prompt were remembered")
     command.add("--enable-metrics", because="the server's own counters, beside what the client sees")
 

@@ -59,6 +59,18 @@ class Asked(NamedTuple):
     weights: Weights
 
 
+class Room(NamedTuple):
+    """A key-value cache."""
+
+    slots: int
+    """How many sequences it has room for."""
+    block: int
+    """Tokens in a block of it."""
+    each: int
+    """Blocks of one sequence."""
+    blocks: int
+
+
 class Transformers:
     """The HTTP server of Transformers."""
 
@@ -100,6 +112,7 @@ class Transformers:
                 asked.precision.dtype or "auto",
                 DEVICES[variant],
             ),
+            tokenizer=artefacts.tokenizing(engine.python, model),
             memory=_overhead(asked),
             notes=_notes(asked),
             **command.parts,
@@ -157,12 +170,16 @@ def _add_cache(command: Command, asked: Asked) -> None:
     """Bound the key-value cache, which else takes more than half of a machine's memory, or nearly all of a GPU's."""
     settings, job = asked.settings, asked.job
     if asked.variant == "cpu" or settings.slots:
-        slots, block, blocks = _blocks(asked)
-        why = "engine.slots" if settings.slots else f"workload {job.workload.name} keeps {slots} in flight"
+        room = _room(asked)
+        why = "engine.slots" if settings.slots else f"workload {job.workload.name} keeps {room.slots} in flight"
         alike = "prompts that begin alike share whole blocks, and a prompt that is measured is computed"
-        command.add("--cb-block-size", block, because=f"context_length={job.context_length} in one block: {alike}")
-        room = f"a block for each of {slots} slots ({why}), and the {SPARE:.0%} that its scheduler keeps free"
-        command.add("--cb-num-blocks", blocks, because=room)
+        size = f"context_length={job.context_length} in one block: {alike}"
+        if job.workload.shared_prefix:
+            size = "workload.shared_prefix: prompts that begin alike share whole blocks of this size"
+        command.add("--cb-block-size", room.block, because=size)
+        each = "a block" if room.each == 1 else f"{room.each} blocks"
+        count = f"{each} for each of {room.slots} slots ({why}), and the {SPARE:.0%} that its scheduler keeps free"
+        command.add("--cb-num-blocks", room.blocks, because=count)
     if asked.variant == "cpu":
         why = "a longer prompt is computed in parts, between which the others get their tokens"
         command.add("--cb-max-batch-tokens", BATCH, because=why)
@@ -170,10 +187,12 @@ def _add_cache(command: Command, asked: Asked) -> None:
         command.add("--cb-max-memory-percent", settings.gpu_memory, because="engine.gpu_memory")
 
 
-def _blocks(asked: Asked) -> tuple[int, int, int]:
-    """Return how many sequences the cache has room for, the tokens in a block of it, and its blocks."""
+def _room(asked: Asked) -> Room:
+    """Return a cache in which prompts share blocks where the workload says so, and else have one block each."""
     slots = asked.settings.slots or asked.job.workload.concurrency
-    return slots, math.ceil(asked.job.context_length / BLOCK) * BLOCK, math.ceil(slots / (1 - SPARE))
+    needed = math.ceil(asked.job.context_length / BLOCK)
+    block, each = (BLOCK, needed) if asked.job.workload.shared_prefix else (needed * BLOCK, 1)
+    return Room(slots, block, each, math.ceil(slots * each / (1 - SPARE)))
 
 
 def _add_variables(command: Command, asked: Asked) -> None:
@@ -201,11 +220,11 @@ def _overhead(asked: Asked) -> Memory:
     per_token = asked.job.spec.shape.kv_bytes_per_token
     if asked.variant != "cpu" or per_token is None:
         return Memory()
-    slots, block, blocks = _blocks(asked)
-    spare, width = blocks + TRASH - slots, 2 if asked.precision.dtype == "float32" else 1
-    gib = PROGRAM_GIB + spare * block * per_token * width / 2**30
+    room, width = _room(asked), 2 if asked.precision.dtype == "float32" else 1
+    spare = room.blocks + TRASH - room.slots * room.each
+    gib = PROGRAM_GIB + spare * room.block * per_token * width / 2**30
     program = f"{PROGRAM_GIB} GiB of program: PyTorch and the server"
-    text = f"{program}, and {spare} blocks of {block} x {per_token * width} bytes that no slot has"
+    text = f"{program}, and {spare} blocks of {room.block} x {per_token * width} bytes that no slot has"
     return Memory(overhead_gib=gib, formula={"overhead_gib": text})
 
 
@@ -215,7 +234,7 @@ def _notes(asked: Asked) -> tuple[str, ...]:
     is_gpu = asked.variant != "cpu"
     remarks = {
         SAMPLING: True,
-        "the server tokenizes for nobody: prompts are cut by words, so their lengths in tokens vary": True,
+        "the server tokenizes for nobody: prompts are counted by the model's tokenizer, beside it": True,
         "it takes 0.9 of a GPU's free memory for its cache; engine.gpu_memory= says otherwise": (
             is_gpu and asked.variant != "apple" and not settings.gpu_memory and not settings.slots
         ),

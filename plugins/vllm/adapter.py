@@ -134,7 +134,10 @@ def _add_flags(command: Command, asked: Asked) -> None:
         command.add("--trust-remote-code", because="the model's own code was allowed explicitly")
     command.add("--dtype", asked.precision.dtype or "auto", because=asked.precision.why)
     command.add("--max-model-len", job.context_length, because="context_length=, prompt and output together")
-    command.add("--no-enable-prefix-caching", because="a prompt that is measured is computed, not remembered")
+    if job.workload.shared_prefix:
+        command.add("--enable-prefix-caching", because="workload.shared_prefix: what prompts share may be remembered")
+    else:
+        command.add("--no-enable-prefix-caching", because="a prompt that is measured is computed, not remembered")
     command.add("--enable-prompt-tokens-details", because="answers say how many tokens of a prompt were remembered")
 
 

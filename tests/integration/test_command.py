@@ -86,7 +86,7 @@ def test_a_plan_does_not_pay_for_the_runner(tmp_path: Path) -> None:
     """Neither for the load client nor for process tables, and no engine is imported."""
     code = "import sys; from xinfer import cli; cli.main(['plan', 'hw=cuda']); print(*sys.modules, file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
-    heavy = {"aiohttp", "asyncio", "psutil", "torch", "vllm", "transformers", "xllamacpp", "pynvml"}
+    heavy = {"asyncio", "httptools", "psutil", "torch", "vllm", "transformers", "uvloop", "xllamacpp", "pynvml"}
     assert heavy & {name.partition(".")[0] for name in done.stderr.split()} == set()
 
 

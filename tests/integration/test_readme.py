@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
+from recorded import repeats, write
 
 from xinfer import cli, engines, flow
 from xinfer.config.compose import Composer
 from xinfer.environments import removal
 from xinfer.errors import XinferError
 from xinfer.testing import model_files
-from xinfer.verbs import table
+from xinfer.verbs import compare, table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,13 +81,16 @@ def test_the_commands_are_found() -> None:
 def test_a_command_does_what_the_readme_says(command: Command, tmp_path: Path) -> None:
     """It answers and touches nothing; where the README expects a refusal, it is one."""
     (tmp_path / "my-model.gguf").write_bytes(model_files.gguf())
+    for number, path in enumerate(command.line.paths if "compare" in command.argv else ()):
+        write(tmp_path / path, repeats([100.0 + number, 101.0], cell=f"cell-{number}"))
+    before = sorted(tmp_path.iterdir())
     environ = {**os.environ, "XINFER_HOME": str(tmp_path / "home")}
     words = [sys.executable, "-m", "xinfer", *command.argv]
     done = subprocess.run(words, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
     assert done.returncode == (3 if command.may_be_refused else 0), done.stderr
     assert done.stdout
     assert bool(done.stderr) is command.may_be_refused
-    assert [path.name for path in tmp_path.iterdir()] == ["my-model.gguf"]
+    assert sorted(tmp_path.iterdir()) == before
 
 
 @pytest.mark.parametrize("command", RUNNING, ids=name)
@@ -199,6 +203,9 @@ def test_every_exit_code_is_in_the_readme_and_exists() -> None:
 def test_every_override_in_the_readme_is_understood(code: str) -> None:
     """Whatever is shown in the text can be typed."""
     words = [word for word in shlex.split(code) if re.match(r"[\w.]+=\w|~", word)]
+    if {word.partition("=")[0] for word in words} <= {"metric", "allow"}:
+        compare.asked(words)
+        return
     base = ["model=qwen2-instruct", "hw=cuda", *(["engine=llama_cpp"] if "engine.build" in code else [])]
     composer = Composer(engines.conf_directories())
     config = composer.compose([*base, *removal.asked(words)[0]])

@@ -38,7 +38,7 @@ import json, os, signal, sys
 from pathlib import Path
 import msgspec
 from xinfer.plan import LaunchPlan
-from xinfer.runner import running, terminating_as_exception
+from xinfer.running.runner import running, terminating_as_exception
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 plan, log, grace_s, forks = sys.argv[1:]

@@ -66,6 +66,17 @@ def plan(name: str, on: Hardware | None = None, *, spec: Spec = SPEC, **settings
     return engines.get(name).plan(job)
 
 
+def sharing(name: str, share: float) -> LaunchPlan:
+    """Plan for prompts of which a part is the same."""
+    spec = changed(format="ggufv2", file="f.gguf") if name == "llama_cpp" else SPEC
+    job = Job(
+        spec=spec, hardware=HOME.get(name, CPU), settings={"name": name},
+        workload=Workload(name="w", input_tokens=32, output_tokens=64, shared_prefix=share), context_length=4096,
+        home="/xinfer", python="python3", port=8123,
+    )  # fmt: skip
+    return engines.get(name).plan(job)
+
+
 def changed(**fields: Any) -> Spec:
     return msgspec.structs.replace(SPEC, **fields)
 
@@ -77,6 +88,31 @@ def flag(launch: LaunchPlan, name: str) -> str | None:
 
 
 # --- what every adapter does ---
+
+
+@pytest.mark.parametrize(
+    ("name", "never", "shared"),
+    [
+        pytest.param("vllm", "--no-enable-prefix-caching", "--enable-prefix-caching", id="vllm"),
+        pytest.param("sglang", "--disable-radix-cache", None, id="sglang"),
+        pytest.param("mlx", "--prompt-cache-size 0", None, id="mlx"),
+        pytest.param("transformers", "--cb-block-size 4096 --cb-num-blocks 2", "--cb-block-size 256 --cb-num-blocks 19",
+                     id="transformers"),
+    ],
+)  # fmt: skip
+def test_what_prompts_share_is_remembered_only_where_the_workload_says_so(
+    name: str, never: str, shared: str | None
+) -> None:
+    """Else each prompt is computed whole, so that none is faster than another."""
+    apart, together = (f"{shlex.join(sharing(name, share).argv)} " for share in (0.0, 0.25))
+    assert f" {never} " in apart
+    assert f" {never} " not in together
+    assert shared is None or f" {shared} " in together
+
+
+def test_llama_cpp_is_told_with_each_request_whether_it_may_remember() -> None:
+    """Its server has no flag for that."""
+    assert [sharing("llama_cpp", share).request["cache_prompt"] for share in (0.0, 0.25)] == [False, True]
 
 
 @pytest.mark.parametrize("name", [*NAMES, "llama_cpp"])

@@ -67,7 +67,7 @@ def test_a_key_of_visible_signs_is_taken_whole(key: str) -> None:
     assume("${" not in key)
     assume(key != "null")  # which says that there is none
     line = cli.parse(["serve", f"api_key={key}", "port=8000"])
-    assert line == ("serve", ["api_key=***", "port=8000"], [], False, False, key)
+    assert line == ("serve", ["api_key=***", "port=8000"], [], False, False, key, [])
 
 
 def test_the_last_key_counts() -> None:

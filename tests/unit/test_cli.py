@@ -81,13 +81,14 @@ def test_no_message_names_a_python_exception() -> None:
 def test_the_order_of_words_does_not_matter(typed: str) -> None:
     """Only that of the overrides does, among themselves."""
     line = cli.parse(typed.split())
-    assert line == ("plan", ["hw=cuda", "~rules.engines.vllm.family"], [Path("D").absolute()], False, False, None)
+    overrides = ["hw=cuda", "~rules.engines.vllm.family"]
+    assert line == ("plan", overrides, [Path("D").absolute()], False, False, None, [])
 
 
 def test_the_verb_is_run_unless_another_is_named() -> None:
     """So that ``python -m xinfer model=…`` is the main job."""
     assert cli.parse(["hw=cuda"]).verb == "run"
-    assert cli.parse([]) == ("run", [], [], False, False, None)
+    assert cli.parse([]) == ("run", [], [], False, False, None, [])
     assert cli.parse(["-m"]).multirun
     assert cli.parse(["--multirun"]).multirun
     assert cli.parse(["--cfg"]).only_config

@@ -1,4 +1,4 @@
-"""Prompts: exact in length, unlike each other, and cut alike for every engine."""
+"""The corpus, and what is chosen from it by numbers."""
 
 from __future__ import annotations
 
@@ -6,43 +6,55 @@ import pytest
 
 from xinfer.measuring import corpus
 
-WORDS = corpus.text().split()
+WORDS = corpus.words()
 
 
 def test_the_corpus_is_text() -> None:
     """The line that names the works is no part of it, and there is enough of it."""
     assert corpus.text().startswith("Down the Rabbit-Hole")
     assert "Public domain" not in corpus.text()
-    assert len(WORDS) >= 3000
+    assert len(WORDS) > 128_000
+    assert "gutenberg" not in corpus.text().lower()
 
 
-@pytest.mark.parametrize("length", [1, 7, 8, 9, 100, 20_000])
+def test_the_works_are_named_and_are_there_to_their_ends() -> None:
+    """What the first line says is what follows."""
+    for last in ("and the happy summer days.", "Through Eden took their solitary way.", "bid me farewell. [Exeunt]"):
+        assert " ".join(last.split()) in " ".join(WORDS)
+
+
+@pytest.mark.parametrize("length", [1, 7, 8, 9, 100, 200_000])
 def test_prompts_are_as_long_as_asked(length: int) -> None:
     """A prompt longer than the corpus reads it again."""
     assert len(corpus.prompt(WORDS, run_id="r", index=3, length=length)) == length
 
 
-def test_no_two_prompts_of_a_run_share_their_first_unit() -> None:
+def test_no_two_nonces_of_a_run_share_their_first_unit() -> None:
     """A prefix cache of any granularity has nothing to reuse."""
-    prompts = [corpus.prompt(WORDS, run_id="r", index=i, length=32) for i in range(500)]
-    assert len({prompt[0] for prompt in prompts}) == 500
+    nonces = [corpus.nonce(range(500), run_id="r", index=i) for i in range(500)]
+    assert len({nonce[0] for nonce in nonces}) == 500
 
 
 def test_two_runs_share_no_nonce() -> None:
     """A server that stays up between runs has not seen the prompts either."""
-    nonces = {tuple(corpus.nonce(WORDS, run_id=run, index=i)) for run in "abcdef" for i in range(100)}
+    nonces = {tuple(corpus.nonce(range(500), run_id=run, index=i)) for run in "abcdef" for i in range(100)}
     assert len(nonces) == 600
 
 
-def test_cuts_depend_on_the_index_alone() -> None:
-    """Every run and every engine gets the same work: only the nonces differ."""
+def test_prompts_depend_on_the_index_alone_behind_their_nonces() -> None:
+    """Every run gets the same work."""
     first, again = (corpus.prompt(WORDS, run_id=run, index=5, length=64) for run in ("a", "b"))
     assert first[: corpus.NONCE] != again[: corpus.NONCE]
     assert first[corpus.NONCE :] == again[corpus.NONCE :]
     assert first[corpus.NONCE :] != corpus.prompt(WORDS, run_id="a", index=6, length=64)[corpus.NONCE :]
 
 
-def test_prompts_of_ids_use_ids_of_the_corpus() -> None:
+def test_cuts_go_round() -> None:
+    """Behind the last unit comes the first."""
+    assert corpus.cut([1, 2, 3], start=2, length=5) == [3, 1, 2, 3, 1]
+
+
+def test_prompts_of_ids_use_ids_that_are_given() -> None:
     """No id is made up, so that none is a control token."""
     ids = [7, 8, 9, 7, 300, 12]
     assert set(corpus.prompt(ids, run_id="r", index=0, length=50)) <= set(ids)

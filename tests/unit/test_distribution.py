@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import statistics
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
-from xinfer.measuring.distribution import describe, ranks
+from xinfer.measuring.distribution import _student, describe, describe_groups, ranks
 
 finite = st.floats(0, 1e6, allow_nan=False)
 
@@ -79,12 +81,96 @@ def test_many_values_have_everything() -> None:
     assert found.p99_ci == ranks(400, 0.99)
 
 
-def test_dependent_values_have_no_intervals() -> None:
-    """Percentiles of pooled gaps are shown without an interval that would be too narrow."""
-    found = describe(range(400), independent=False)
+# Values that depend on each other
+
+
+@pytest.mark.parametrize("freedom", [5, 6, 10, 29, 1000])
+def test_students_quantile(freedom: int) -> None:
+    """Right to 0.2 % where it is asked for."""
+    assert _student(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=2e-3)
+
+
+def test_no_groups_have_no_distribution() -> None:
+    """Nor have groups of nothing."""
+    assert describe_groups([]) is None
+    assert describe_groups([[], []]) is None
+
+
+def test_few_groups_have_no_intervals() -> None:
+    """A thousand gaps of five requests are five looks at the engine: no interval, and so no upper percentile."""
+    found = describe_groups([[float(k) for k in range(200)]] * 5)
     assert found is not None
-    assert found.p99 is not None
-    assert (found.p50_ci, found.p95_ci, found.p99_ci) == (None, None, None)
+    assert (found.n, found.p50) == (1000, 99.5)
+    assert (found.p50_ci, found.p95, found.p95_ci, found.p99, found.p99_ci) == (None,) * 5
+
+
+def test_groups_that_are_alike_count_as_their_values_but_for_the_doubt_of_few() -> None:
+    """Each of 40 groups has the same 100 values: nothing varies between them, so nearly all 4000 count."""
+    found = describe_groups([[float(k) for k in range(100)]] * 40)
+    plain = describe([float(k) for k in range(100)] * 40)
+    assert found is not None
+    assert plain is not None
+    assert (found.p50, found.p95, found.p99) == (plain.p50, plain.p95, plain.p99)
+    pairs = ((found.p50_ci, plain.p50_ci), (found.p95_ci, plain.p95_ci), (found.p99_ci, plain.p99_ci))
+    assert all(ours and theirs and ours[0] <= theirs[0] <= theirs[1] <= ours[1] for ours, theirs in pairs)
+
+
+def test_values_that_follow_their_group_count_as_one() -> None:
+    """Of 100 requests each with 50 equal gaps: p95 stands on 100 values and not on 5000, and p99 on nothing."""
+    found = describe_groups([[float(k)] * 50 for k in range(100)])
+    assert found is not None
+    assert found.n == 5000
+    assert found.p95_ci is not None
+    assert found.p95_ci[0] <= 90
+    assert found.p95_ci[1] >= 98
+    assert (found.p99, found.p99_ci) == (None, None)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.95], ids=lambda share: f"{share:.0%}-of-it-is-the-group")
+@pytest.mark.parametrize("p", [0.5, 0.95])
+def test_the_interval_holds_the_truth_however_much_a_group_decides(share: float, p: float) -> None:
+    """Gaps of 100 requests, 30 each, that share a part of their variance: at least nine times of ten, at 95 %."""
+    draw = np.random.default_rng(7)
+    truth = stats.norm.ppf(p)
+    held = []
+    for _ in range(60):
+        own, common = draw.standard_normal((100, 30)), draw.standard_normal((100, 1))
+        found = describe_groups((math.sqrt(1 - share) * own + math.sqrt(share) * common).tolist())
+        assert found is not None
+        ci = {0.5: found.p50_ci, 0.95: found.p95_ci}[p]
+        held += [ci[0] <= truth <= ci[1]] if ci else []
+    assert len(held) > 30
+    assert sum(held) / len(held) >= 0.9
+
+
+@settings(deadline=None)
+@given(groups=st.lists(st.lists(finite, max_size=20), max_size=40))
+def test_groups_are_described_in_order(groups: list[list[float]]) -> None:
+    """The same middle and ends as without groups; wider intervals or none; percentiles inside theirs."""
+    found, plain = describe_groups(groups), describe([value for group in groups for value in group])
+    if found is None or plain is None:
+        assert found is plain
+        return
+    assert (found.n, found.mean, found.min, found.max, found.p50) == (
+        plain.n, plain.mean, plain.min, plain.max, plain.p50
+    )  # fmt: skip
+    for p, ci, without in (
+        (found.p50, found.p50_ci, plain.p50_ci), (found.p95, found.p95_ci, plain.p95_ci),
+        (found.p99, found.p99_ci, plain.p99_ci),
+    ):  # fmt: skip
+        assert ci is None or (p is not None and ci[0] <= p <= ci[1])
+        assert ci is None or (without is not None and ci[0] <= without[0] <= without[1] <= ci[1])
+
+
+@settings(deadline=None)
+@given(n=st.integers(1, 800))
+def test_a_percentile_is_shown_where_its_interval_is(n: int) -> None:
+    """p95 from 72 values and p99 from 368, and never without an interval."""
+    found = describe(range(n))
+    assert found is not None
+    assert (found.p95 is None) is (found.p95_ci is None) is (n < 72)
+    assert (found.p99 is None) is (found.p99_ci is None) is (n < 368)
+    assert (found.p50_ci is None) is (n < 6)
 
 
 @settings(deadline=None)

@@ -177,6 +177,7 @@ class LaunchDocument(Closed):
     key_variables: dict[str, str]
     request: dict[str, Any]
     scorer: list[str]
+    tokenizer: list[str]
     notes: list[str]
 
 

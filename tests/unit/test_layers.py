@@ -22,17 +22,21 @@ ROOMS = {
     "errors apikey spec facts plan guard": "",
     "document overrides compose spelling": "config",
     "catalog engines": "",
-    "probes accelerators hardware": "machine",
+    "probes accelerators hardware devices counters disturbance fingerprint pagecache": "machine",
     "memory parallel precision installers artefacts requirement": "planning",
     "predicates rules packs decision disagreement supplement": "judging",
     "keys": "",
     "naming gguf safetensors packing network files contents web hub source": "sources",
     "news remedies steps locks packages environment storage removal": "environments",
-    "server runner": "running",
-    "resources corpus samples stream client capabilities load distribution validity metrics": "measuring",
+    "weights server runner": "running",
+    "processes usage resources corpus samples framing wire stream client schedule metronome "
+    "orders worker tokens vocabulary cuts capabilities prompts crew capacity load distribution statistics "
+    "validity metrics": "measuring",
+    "work tensors ceilings roofline conditions": "measuring",
+    "foreign vllm_bench sglang_bench guidellm aiperf llama_bench peers running": "loadgens",
     "answers dialects agreement interview scoring": "parity",
-    "record flow judgement": "",
-    "report grid panel comparison cell sweep serve provisioning table": "verbs",
+    "record history comparability flow judgement": "",
+    "report grid panel comparison ranking compare cell start sweep serve provisioning table": "verbs",
     "cli __main__": "",
 }
 """Every module of the core, left to right, and its room; a new one is put where it belongs."""
@@ -41,16 +45,30 @@ ENGINES = {"vllm", "torch", "sglang", "mlx", "mlx_lm", "llama_cpp", "transformer
 THIRD_PARTY = {
     "hydra": {"config.compose"},
     "omegaconf": {"config.compose"},
-    "aiohttp": {"measuring.client"},
-    "pynvml": {"machine.accelerators"},
+    "httptools": {"measuring.framing"},
+    "numpy": {"measuring.statistics"},
+    "uvloop": {"measuring.worker"},
+    "pynvml": {"machine.accelerators", "machine.devices"},
     "packaging": {"judging.predicates"},
-    "psutil": {"running.runner", "measuring.resources", "environments.storage"},
+    "psutil": {
+        "running.runner",
+        "measuring.processes",
+        "measuring.resources",
+        "measuring.ceilings",
+        "environments.storage",
+    },
     "yaml": {"config.document", "catalog", "planning.requirement", "cli"},
     "msgspec": set(LAYERS),
 }
 """Which modules may know a package of somebody else's."""
-CONVERSIONS = {"gguf_to_folder.py": {"numpy", "gguf"}, "gguf_to_gguf.py": {"gguf"}}
-"""Programs that run in a tool's environment: they may import what that has, and nothing of ours."""
+METERS = {"processor.py": {"numpy"}, "accelerator.py": {"torch"}}
+"""Programs that run in processes of their own, the second by an engine's interpreter; they import nothing of ours."""
+CONVERSIONS = {
+    "gguf_to_folder.py": {"numpy", "gguf"},
+    "gguf_to_gguf.py": {"gguf"},
+    "text_to_ids.py": {"huggingface_hub", "tokenizers", "transformers"},
+}
+"""Programs that run in a tool's or an engine's environment: they may import what that has, and nothing of ours."""
 LAUNCHERS: dict[str, set[str]] = {
     "llama_cpp/server.py": {"xllamacpp"},
     "sglang/server.py": set(),
@@ -186,6 +204,15 @@ def test_a_conversion_runs_without_us(program: str) -> None:
     assert {path.name for path in (CORE / "convert").glob("*.py")} == {"__init__.py", *CONVERSIONS}
 
 
+@pytest.mark.parametrize("program", METERS)
+def test_a_meter_runs_without_us(program: str) -> None:
+    """What measures the machine shares a process with nothing else."""
+    source = text(CORE / "meters" / program)
+    assert theirs(source) == METERS[program]
+    assert ours(source) == set()
+    assert {path.name for path in (CORE / "meters").glob("*.py")} == {"__init__.py", *METERS}
+
+
 CONTRACT = {"contract", "survey", "subject", "demands", "traces", "shared_memory", "wire"}
 """The modules of the engines' contract, which start what a plan says, and so know the core."""
 
@@ -195,7 +222,7 @@ def test_the_test_servers_stand_alone(path: Path) -> None:
     """What looks like an engine to xinfer shares no code with it, and the core knows neither it nor the contract."""
     is_contract = path.stem in CONTRACT
     assert ours(text(path)) <= ({"testing", *LAYERS} if is_contract else {"testing"})
-    assert theirs(text(path)) <= ({"msgspec", "psutil", "pytest"} if is_contract else {"msgspec"})
+    assert theirs(text(path)) <= ({"msgspec", "psutil", "pytest"} if is_contract else {"msgspec", "uvloop"})
 
 
 def test_only_the_contract_needs_pytest() -> None:

@@ -86,6 +86,7 @@ def test_rates_of_two_requests_in_a_row() -> None:
     assert found.req_rate == pytest.approx(2 / 2.2)
     assert found.concurrency_avg == pytest.approx(1)
     assert found.tokens_per_chunk == pytest.approx(9 / 7)
+    assert (found.prompt_tokens, found.output_tokens) == (20, 9)
 
 
 def test_ramp_and_drain_are_outside_the_window() -> None:
@@ -136,6 +137,7 @@ def test_a_failed_request_has_no_latency_and_is_counted() -> None:
     assert found.duration_s == pytest.approx(3.0)
     assert found.output_tps == pytest.approx(9 / 3.0)
     assert found.concurrency_avg == pytest.approx(1)
+    assert (found.prompt_tokens, found.output_tokens) == (20, 9)
 
 
 def test_a_run_of_failures_has_no_numbers() -> None:
@@ -143,6 +145,7 @@ def test_a_run_of_failures_has_no_numbers() -> None:
     found = metrics(sample(0, error="refused"), slo=Slo())
     assert (found.requests, found.failed) == (1, 1)
     assert (found.ttft, found.tpot, found.output_tps_full, found.tokens_per_chunk) == (None,) * 4
+    assert (found.prompt_tokens, found.output_tokens) == (None, None)
     assert found.slo_attainment == 0
 
 
@@ -196,6 +199,7 @@ def test_without_counts_there_are_no_token_rates() -> None:
     """Tokens are never guessed; what does not need them stays."""
     found = metrics(A, msgspec.structs.replace(B, completion_tokens=None, prompt_tokens=None))
     assert (found.output_tps, found.total_tps, found.output_tps_full, found.tokens_per_chunk) == (None,) * 4
+    assert (found.prompt_tokens, found.output_tokens) == (None, None)
     assert found.req_rate == pytest.approx(2 / 2.2)
 
 

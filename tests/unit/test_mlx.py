@@ -31,7 +31,7 @@ YI = Spec(
 CPU = Hardware(profile="cpu", os="linux", arch="x86_64", cores=2, memory_gib=24, gpus=0)
 MAC = Hardware(profile="apple", os="darwin", arch="arm64", cores=16, gpus=1, gpu=Gpu(vendor="apple"))
 CUDA = Hardware(profile="cuda", os="linux", gpus=1, gpu=Gpu(vendor="nvidia", driver="580.65.06"))
-WORDS = "the server tokenizes for nobody: prompts are cut by words, so their lengths in tokens vary"
+WORDS = "the server tokenizes for nobody: prompts are counted by the model's tokenizer, beside it"
 EARLY = "which tokens end this model's outputs is not known: they may end early, and are flagged when they do"
 SLOW = (
     "on a CPU MLX is slow in all but float32: a prompt takes six times as long in bfloat16, and an output fifteen "

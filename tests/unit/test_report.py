@@ -216,7 +216,19 @@ def rows(*records: Record) -> list[list[str]]:
     head, *body = report.result_table([[each] for each in records]).splitlines()
     starts = [
         head.index(word)
-        for word in ("model", "engine", "workload", " load ", "runs", "status", "TTFT", "TPOT", "out tok", "flags")
+        for word in (
+            "model",
+            "engine",
+            "workload",
+            " load ",
+            "runs",
+            "status",
+            "TTFT",
+            "TPOT",
+            "out tok",
+            "of limit",
+            "flags",
+        )
     ]
     ends = [*starts[1:], None]
     return [[line[start:end].strip() for start, end in zip(starts, ends, strict=True)] for line in body]
@@ -225,35 +237,37 @@ def rows(*records: Record) -> list[list[str]]:
 @pytest.mark.parametrize(
     ("fields", "row"),
     [
-        pytest.param({}, ["f 7 gptq Int4", "vllm", "smoke", "-", "1", "ok", "12.3", "4.6", "78.9", "-"], id="numbers"),
+        pytest.param(
+            {}, ["f 7 gptq Int4", "vllm", "smoke", "-", "1", "ok", "12.3", "4.6", "78.9", "-", "-"], id="numbers"
+        ),
         pytest.param(
             {"flags": ({"id": "short"}, {"id": "noisy"})},
-            ["f 7 gptq Int4", "vllm", "smoke", "-", "1", "ok", "12.3", "4.6", "78.9", "short, noisy"],
+            ["f 7 gptq Int4", "vllm", "smoke", "-", "1", "ok", "12.3", "4.6", "78.9", "-", "short, noisy"],
             id="flags",
         ),
         pytest.param(
             {"metrics": {"ttft": None, "tpot": {"p50": None}, "output_tps": None}},
-            ["f 7 gptq Int4", "vllm", "smoke", "-", "1", "ok", "-", "-", "-", "-"],
+            ["f 7 gptq Int4", "vllm", "smoke", "-", "1", "ok", "-", "-", "-", "-", "-"],
             id="numbers-that-the-run-does-not-support",
         ),
         pytest.param(
             {"metrics": {"ttft": {"p50": 0.0}, "output_tps": 0.0}},
-            ["f 7 gptq Int4", "vllm", "smoke", "-", "1", "ok", "0.0", "-", "0.0", "-"],
+            ["f 7 gptq Int4", "vllm", "smoke", "-", "1", "ok", "0.0", "-", "0.0", "-", "-"],
             id="a-zero-is-a-number",
         ),
         pytest.param(
             {"status": "failed", "metrics": None, "failure": Failure(stage="start", message="it\ndied", exit_code=4)},
-            ["f 7 gptq Int4", "vllm", "smoke", "-", "0", "failed", "-", "-", "-", "start: it died"],
+            ["f 7 gptq Int4", "vllm", "smoke", "-", "0", "failed", "-", "-", "-", "-", "start: it died"],
             id="a-failure",
         ),
         pytest.param(
             {"status": "failed", "metrics": None, "failure": Failure(stage="start", message="x" * 200, exit_code=4)},
-            ["f 7 gptq Int4", "vllm", "smoke", "-", "0", "failed", "-", "-", "-", f"start: {'x' * 92}…"],
+            ["f 7 gptq Int4", "vllm", "smoke", "-", "0", "failed", "-", "-", "-", "-", f"start: {'x' * 92}…"],
             id="a-long-failure",
         ),
         pytest.param(
             {"status": "refused", "metrics": None, "decision": None, "config": {}},
-            ["model=f", "-", "-", "-", "0", "refused", "-", "-", "-", ""],
+            ["model=f", "-", "-", "-", "0", "refused", "-", "-", "-", "-", ""],
             id="what-could-not-be-composed",
         ),
         pytest.param(
@@ -262,7 +276,7 @@ def rows(*records: Record) -> list[list[str]]:
                 "capabilities": {"model": "theirs"},
                 "decision": {"engine": "external"},
             },
-            ["theirs", "external", "smoke", "-", "1", "ok", "12.3", "4.6", "78.9", "-"],
+            ["theirs", "external", "smoke", "-", "1", "ok", "12.3", "4.6", "78.9", "-", "-"],
             id="an-external-servers-own-name",
         ),
     ],
@@ -279,7 +293,7 @@ def test_repeats_are_one_row_of_medians() -> None:
     made = [record(metrics=each, flags=found) for each, found in zip(numbers, flags, strict=True)]
     failed = record(status="failed", metrics=None)
     _, row = report.result_table([[*made, failed]]).splitlines()
-    assert row.split("smoke")[1].split() == ["-", "3", "failed", "2.0", "-", "100.0", "short,", "noisy"]
+    assert row.split("smoke")[1].split() == ["-", "3", "failed", "2.0", "-", "100.0", "-", "short,", "noisy"]
 
 
 @pytest.mark.parametrize(

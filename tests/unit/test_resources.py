@@ -1,73 +1,135 @@
-"""What a tree of processes has used, read from real processes."""
+"""A watch over real processes, and over devices that are played."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+import time
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import psutil
+import msgspec
 import pytest
 
-from xinfer.measuring.resources import Usage, usage
+from xinfer import guard
+from xinfer.machine import devices
+from xinfer.machine.devices import Device, Reading
+from xinfer.measuring import resources, usage
+from xinfer.measuring.usage import Look
 
-HUNGRY = """
-block = bytearray(200 * 2**20)
-block[::4096] = b"x" * len(block[::4096])
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from xinfer.machine.devices import Card
+
+MIB = 2**20
+BUSY = """
+import subprocess, sys
+block = b"x" * (120 * 2**20)
 del block
+subprocess.run([sys.executable, "-c", "sum(range(8 * 10**6))"])
+sum(range(8 * 10**6))
 print("done", flush=True)
 input()
 """
-MIB = 2**20
 
 
-def test_this_process_has_used_something() -> None:
-    """Both in memory and in time, and neither can shrink."""
-    before = usage([os.getpid()])
-    sum(range(10**6))
-    after = usage([os.getpid()])
-    assert before.peak_rss is not None
-    assert before.cpu_s is not None
-    assert after.peak_rss is not None
-    assert after.cpu_s is not None
-    assert after.peak_rss >= before.peak_rss > MIB
-    assert after.cpu_s > before.cpu_s > 0
-
-
-def test_the_peak_is_remembered_after_the_memory_is_given_back() -> None:
-    """A server's weights may be read through a buffer that is gone when it is asked; only Linux keeps the mark."""
-    with subprocess.Popen([sys.executable, "-c", HUNGRY], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+def test_a_tree_is_watched_to_its_end(tmp_path: Path) -> None:
+    """Its memory at its highest, and the time of its child, which nobody saw alive perhaps."""
+    with subprocess.Popen([sys.executable, "-c", BUSY], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
-        process.stdout.readline()
-        peak = usage([process.pid]).peak_rss
-        now = psutil.Process(process.pid).memory_info().rss
+        since = time.perf_counter_ns()
+        before = os.times()
+        with resources.watching(lambda: (process.pid, *guard.tree(guard.processes(), process.pid))) as watch:
+            process.stdout.readline()
+        used = usage.summarize(watch.seen, since, time.perf_counter_ns())
         process.communicate(b"\n")
-    assert peak is not None
-    assert now < 150 * MIB
-    assert (200 * MIB < peak < 300 * MIB) if sys.platform == "linux" else (peak < 150 * MIB)
+    whole = os.times().children_user + os.times().children_system
+    spent = whole - before.children_user - before.children_system
+    assert used.cpu_s is not None
+    assert 0.5 * spent < used.cpu_s <= spent + 0.02
+    assert (used.peak_rss or 0) > 120 * MIB
+    assert (used.peak_rss or 0) >= (used.peak_rss_together or 0) > MIB
+    assert used.others_share is not None
+    assert 0 <= used.others_share <= 1
+    assert used.cost is not None
+    assert used.cost < 0.5
+    resources.write(watch.seen, tmp_path / "resources.jsonl")
+    head, *rest = (tmp_path / "resources.jsonl").read_bytes().splitlines()
+    assert msgspec.json.decode(head)["resources"]["peak_rss"] == used.peak_rss
+    looks = [msgspec.json.decode(line, type=Look | usage.Survey) for line in rest]
+    assert [look for look in looks if isinstance(look, Look)] == list(watch.seen.looks)
+    assert [look for look in looks if not isinstance(look, Look)] == list(watch.seen.surveys)
 
 
-def test_several_processes_are_added_up() -> None:
-    """One that has ended counts nothing; if all have, nothing is known."""
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        one, both = usage([os.getpid()]), usage([os.getpid(), process.pid])
-        process.communicate(b"\n")
-    assert one.peak_rss is not None
-    assert both.peak_rss is not None
-    assert both.peak_rss > one.peak_rss
-    assert usage([process.pid]) == Usage(None, None)
-    assert usage([]) == Usage(None, None)
-    assert usage([os.getpid(), process.pid]).peak_rss is not None
+def test_looks_and_surveys_are_in_order() -> None:
+    """The first before the body, the last after it; in between, many."""
+    since = time.perf_counter_ns()
+    with resources.watching(lambda: [os.getpid()]) as watch:
+        inside = time.perf_counter_ns()
+        while len(watch.seen.looks) < 4:
+            time.sleep(0.05)
+    stamps = [look.t_ns for look in watch.seen.looks]
+    assert since < stamps[0] < inside < stamps[-1] < time.perf_counter_ns()
+    assert stamps == sorted(stamps)
+    assert len(watch.seen.surveys) >= 2
 
 
-def test_without_a_mark_what_is_resident_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Other systems have no /proc."""
+def test_an_error_ends_the_watch() -> None:
+    """Its thread does not outlive the body."""
+    with pytest.raises(KeyError), resources.watching(tuple) as watch:
+        raise KeyError
+    assert not watch._thread.is_alive()
+    assert watch.seen.looks[-1].rss == 0
 
-    def refuse(*_: object, **__: object) -> str:
-        raise FileNotFoundError
 
-    monkeypatch.setattr(Path, "read_text", refuse)
-    found = usage([os.getpid()]).peak_rss
-    assert found is not None
-    assert found == pytest.approx(psutil.Process().memory_info().rss, rel=0.2)
+class Played:
+    """A device that fills up and gives back."""
+
+    def __init__(self, *used: int | None) -> None:
+        self._used, self._at = used, 0
+
+    def facts(self) -> Device:
+        return Device(vendor="nvidia")
+
+    def read(self) -> Reading:
+        self._at = min(self._at + 1, len(self._used))
+        return Reading(used_bytes=self._used[self._at - 1], busy=0.5, joules=10.0 * self._at, slowed=("heat",))
+
+
+def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their memory at its highest, their energy as a difference, and why they were slowed down."""
+
+    @contextmanager
+    def opened(*_: object) -> Iterator[Sequence[Card]]:
+        yield [Played(10, 20, 99, 50), Played(None)]
+
+    monkeypatch.setattr(devices, "opened", opened)
+    since = time.perf_counter_ns()
+    with resources.watching(tuple) as watch:
+        while len(watch.seen.looks) < 3:
+            time.sleep(0.02)
+    used = usage.summarize(watch.seen, since, time.perf_counter_ns())
+    assert (used.peak_vram, used.gpu_busy, used.slowed) == (99, 0.5, ("heat",))
+    assert (used.gpu_joules or 0) > 0
+
+
+def test_memory_grows_no_further(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a long run each two looks become one, which keeps the higher memory, and the next come half as often."""
+    monkeypatch.setattr(resources, "MOST", 4)
+    watch = resources.Watch(tuple, [], Path("/"))
+    for _ in range(20):
+        watch._look()
+    assert len(watch.seen.looks) <= 4
+    assert watch._interval_s > resources.INTERVAL_S
+
+
+def test_two_looks_become_one() -> None:
+    """Memory at its higher, time as it was later."""
+    first = Look(t_ns=1, rss=9, cpu_s=1.0, vram=(5, None, 1), busy=(0.1, None, None))
+    second = Look(t_ns=2, rss=7, cpu_s=2.0, vram=(4, None, None), busy=(0.2, 0.3, None))
+    assert resources.merged(first, second) == Look(
+        t_ns=2, rss=9, cpu_s=2.0, vram=(5, None, 1), busy=(0.2, 0.3, None)
+    )  # fmt: skip

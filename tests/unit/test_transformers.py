@@ -44,7 +44,7 @@ SAMPLING = (
     "all requests are sampled as the first one is, which is xinfer's own and greedy: continuous batching has one "
     "temperature for all"
 )
-WORDS = "the server tokenizes for nobody: prompts are cut by words, so their lengths in tokens vary"
+WORDS = "the server tokenizes for nobody: prompts are counted by the model's tokenizer, beside it"
 GPU_SHARE = "it takes 0.9 of a GPU's free memory for its cache; engine.gpu_memory= says otherwise"
 SHARED = (
     "prompts that begin with the same 256 tokens share their cache, and no answer says so; engine.slots= gives each a "

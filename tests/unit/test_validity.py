@@ -8,7 +8,8 @@ import msgspec
 import pytest
 
 from xinfer.measuring.metrics import flags
-from xinfer.measuring.samples import Capabilities, Run, Sample, Samples
+from xinfer.measuring.samples import Capabilities, Run, Sample, Samples, Worker
+from xinfer.measuring.usage import Resources
 from xinfer.spec import Workload
 
 GOOD = Sample(
@@ -61,6 +62,22 @@ def test_flags(several: tuple[Sample, ...], expected: list[tuple[str, float, flo
     assert found == expected
 
 
+@pytest.mark.parametrize(
+    ("cached", "expected"),
+    [
+        pytest.param(100, [], id="all-that-is-shared"),
+        pytest.param(139, [], id="a-little-more"),
+        pytest.param(140, [("cache_hit", 0.01, 0.01)], id="one-percent-of-what-is-not-shared"),
+    ],
+)
+def test_what_prompts_share_may_come_from_a_cache(cached: int, expected: list[tuple[str, float, float]]) -> None:
+    """Only what was remembered beyond it counts, against what no other prompt has."""
+    workload = Workload(name="w", input_tokens=200, output_tokens=16, shared_prefix=0.5)
+    rest = (msgspec.structs.replace(GOOD, cached_tokens=64) for _ in range(39))
+    several = (msgspec.structs.replace(GOOD, cached_tokens=cached), *rest)
+    assert [(flag.id, flag.value, flag.limit) for flag in flags(samples(*several), workload)] == expected
+
+
 def test_the_number_of_requests_grows_with_the_concurrency() -> None:
     """Sixteen places need 64 requests."""
     workload = Workload(name="w", input_tokens=200, output_tokens=16, concurrency=16)
@@ -81,6 +98,84 @@ def test_client_and_machine(cpu_s: float, load: float | None, expected: list[str
     workload = Workload(name="w", input_tokens=200, output_tokens=16)
     found = flags(samples(*bad(), cpu_s=cpu_s), workload, load_per_core=load)
     assert [flag.id for flag in found] == expected
+
+
+FREE = Resources(seconds=10.0, cpu_s=9.0, others_share=0.01, stolen_share=0.001, held_share=0.0, server_cores=(0, 1))
+
+
+@pytest.mark.parametrize(
+    ("changes", "workers", "expected"),
+    [
+        pytest.param({}, 1, {}, id="a-quiet-machine"),
+        pytest.param({"others_share": 0.05}, 1, {}, id="others-at-the-limit"),
+        pytest.param({"others_share": 0.051}, 1, {"noisy": (0.051, 0.05)}, id="others-worked"),
+        pytest.param({"stolen_share": 0.021}, 1, {"noisy": (0.021, 0.02)}, id="the-host-took-time"),
+        pytest.param(
+            {"others_share": 0.06, "stolen_share": 0.1},
+            1,
+            {"noisy": (0.1, 0.02)},
+            id="the-worse-of-two-gives-the-value",
+        ),
+        pytest.param({"throttles": 0, "held_share": 0.001}, 1, {}, id="a-quota-that-hardly-held"),
+        pytest.param({"throttles": 2}, 1, {"throttled": (2, 0)}, id="heat"),
+        pytest.param({"held_share": 0.2}, 1, {"throttled": (0.2, 0.001)}, id="a-quota"),
+        pytest.param({"slowed": ("power brake",)}, 1, {"throttled": (1, 0)}, id="a-slow-gpu"),
+        pytest.param({"throttles": 2, "held_share": 0.2}, 1, {"throttled": (2, 0)}, id="heat-and-a-quota"),
+        pytest.param({"cpu_s": 10.9}, 1, {}, id="a-thread-that-does-not-compute"),
+        pytest.param({"cpu_s": 19.0}, 1, {"shared_core": (1.9, 1.1)}, id="the-server-used-both-cores"),
+        pytest.param({"cpu_s": 9.0}, 2, {"shared_core": (0.9, 0.1)}, id="two-clients-need-both"),
+        pytest.param({"cpu_s": 9.0, "server_cores": (0,)}, 1, {"shared_core": (0.9, 0.1)}, id="one-core"),
+        pytest.param({"cpu_s": 9.0, "server_cores": (1,)}, 1, {}, id="each-has-its-own"),
+        pytest.param({"cpu_s": 19.0, "server_cores": (1, 2)}, 1, {}, id="the-server-has-two"),
+        pytest.param({"cpu_s": 19.0, "server_cores": None}, 1, {}, id="cores-are-not-known"),
+        pytest.param({"cpu_s": None}, 1, {}, id="work-is-not-known"),
+        pytest.param({"cpu_s": 19.0, "seconds": 0.0}, 1, {}, id="no-time-passed"),
+    ],
+)
+def test_the_machine(changes: dict[str, Any], workers: int, expected: dict[str, tuple[float, float]]) -> None:
+    """What was seen of it, against limits; a client on core 0, and the next on core 1."""
+    made = samples(*bad())
+    crew = tuple(Worker(cpu_s=0.1, loop_lag_p99_s=None, core=core) for core in range(workers))
+    made = msgspec.structs.replace(made, run=msgspec.structs.replace(made.run, workers=crew))
+    workload = Workload(name="w", input_tokens=200, output_tokens=16)
+    found = flags(made, workload, used=msgspec.structs.replace(FREE, **changes))
+    assert {flag.id: (round(flag.value, 9), round(flag.limit, 9)) for flag in found} == expected
+
+
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [
+        pytest.param((0, 1, 2, 3), [], id="it-goes-elsewhere"),
+        pytest.param((3,), ["shared_core"], id="there-is-nowhere-else"),
+        pytest.param((0,), [], id="it-may-not-go-where-the-server-is"),
+        pytest.param(None, ["shared_core"], id="where-it-may-go-is-not-known"),
+    ],
+)
+def test_a_client_that_keeps_to_no_core(own: tuple[int, ...] | None, expected: list[str]) -> None:
+    """It shares with the server what xinfer may run on, if that is not enough for both."""
+    workload = Workload(name="w", input_tokens=200, output_tokens=16)
+    used = msgspec.structs.replace(FREE, server_cores=(3,), own_cores=own)
+    assert [flag.id for flag in flags(samples(*bad()), workload, used=used)] == expected
+
+
+def test_the_average_before_says_less_than_what_others_did() -> None:
+    """It holds our own earlier work, as in a sweep; where nothing else is known, it counts."""
+    workload = Workload(name="w", input_tokens=200, output_tokens=16)
+    unseen = msgspec.structs.replace(FREE, others_share=None)
+    found = [flags(samples(*bad()), workload, load_per_core=0.9, used=used) for used in (FREE, unseen, None)]
+    assert [[flag.id for flag in each if flag.id == "noisy"] for each in found] == [[], ["noisy"], ["noisy"]]
+
+
+def test_all_that_disturbed_is_said() -> None:
+    """One flag, and each reason in it."""
+    workload = Workload(name="w", input_tokens=200, output_tokens=16)
+    used = msgspec.structs.replace(FREE, others_share=0.25, stolen_share=0.1, throttles=3, slowed=("heat", "brake"))
+    noisy, throttled = flags(samples(*bad()), workload, used=used)
+    assert noisy.text == (
+        "other processes used 25.0% of the machine's CPU time meanwhile; "
+        "the host of this virtual machine took 10.0% of the CPU time meanwhile"
+    )
+    assert throttled.text == ("cores were slowed down 3 times because of heat; the GPU was slowed down: heat, brake")
 
 
 def test_texts_say_what_was_found() -> None:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import ModuleType
 
+_NODES = "sys/class/kfd/kfd/topology/nodes"
+
 
 def find(root: Path, environ: Mapping[str, str]) -> tuple[int | None, Gpu]:
     """Return how many accelerators a Linux machine has, and the weakest of them: NVIDIA's, or else AMD's."""
@@ -55,13 +57,13 @@ def _cuda_devices(nvml: ModuleType, mask: str | None) -> tuple[int | None, Gpu]:
         except nvml.NVMLError:  # as about the memory of a board that shares it with the CPU
             return None
 
-    if mask is not None and "MIG-" in mask:
-        return None, Gpu()  # a slice of a device has a memory of its own, which is not read
-    handles = [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(nvml.nvmlDeviceGetCount())]
+    chosen = handles(nvml, mask)
+    if chosen is None:
+        return None, Gpu()
     driver, found = ask("nvmlSystemGetDriverVersion"), []
-    for index in visible([ask("nvmlDeviceGetUUID", handle) or "" for handle in handles], mask):
-        name, memory = ask("nvmlDeviceGetName", handles[index]), ask("nvmlDeviceGetMemoryInfo", handles[index])
-        capability = ask("nvmlDeviceGetCudaComputeCapability", handles[index])
+    for handle in chosen:
+        name, memory = ask("nvmlDeviceGetName", handle), ask("nvmlDeviceGetMemoryInfo", handle)
+        capability = ask("nvmlDeviceGetCudaComputeCapability", handle)
         gpu = Gpu(
             vendor="nvidia",
             name=name,
@@ -73,23 +75,43 @@ def _cuda_devices(nvml: ModuleType, mask: str | None) -> tuple[int | None, Gpu]:
     return len(found), weakest(found)
 
 
+def handles(nvml: ModuleType, mask: str | None) -> list[Any] | None:
+    """Return NVML's handles of the devices that CUDA may see; null for slices, whose own memory is not read."""
+    if mask is not None and "MIG-" in mask:
+        return None
+    every = [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(nvml.nvmlDeviceGetCount())]
+    return [every[index] for index in visible([_uuid(nvml, handle) for handle in every], mask)]
+
+
+def _uuid(nvml: ModuleType, handle: Any) -> str:
+    try:
+        return str(nvml.nvmlDeviceGetUUID(handle))
+    except nvml.NVMLError:
+        return ""
+
+
 def rocm(root: Path, environ: Mapping[str, str]) -> tuple[int | None, Gpu]:
     """Read the kernel's compute nodes; one that this process may not use reads as empty."""
     if not os.access(root / "dev/kfd", os.F_OK):
         return 0, Gpu()
-    folder = root / "sys/class/kfd/kfd/topology/nodes"
-    nodes = sorted(folder.glob("*"), key=lambda node: (len(node.name), node))
+    folder = root / _NODES
+    driver = text(root / "sys/module/amdgpu/version") or None
+    found = []
+    for node, table in compute_nodes(root, environ):
+        name = gfx(table.get("gfx_target_version"))
+        found.append(Gpu(vendor="amd", name=name, memory_gib=_vram_gib(node), driver=driver))
+    return (len(found) if any(folder.glob("*")) else None), weakest(found)
+
+
+def compute_nodes(root: Path, environ: Mapping[str, str]) -> list[tuple[Path, dict[str, str]]]:
+    """Return the folder and the properties of each of AMD's devices that ROCm may see."""
+    nodes = sorted((root / _NODES).glob("*"), key=lambda node: (len(node.name), node))
     read = ((node, pairs(text(node / "properties"), " ")) for node in nodes)
     tables = [(node, table) for node, table in read if number(table.get("simd_count"))]
     for variable in ("ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"):
         ids = [f"GPU-{number(table.get('unique_id')) or 0:016x}" for _, table in tables]
         tables = [tables[index] for index in visible(ids, environ.get(variable))]
-    driver = text(root / "sys/module/amdgpu/version") or None
-    found = []
-    for node, table in tables:
-        name = gfx(table.get("gfx_target_version"))
-        found.append(Gpu(vendor="amd", name=name, memory_gib=_vram_gib(node), driver=driver))
-    return (len(found) if nodes else None), weakest(found)
+    return tables
 
 
 def gfx(version: str | None) -> str | None:

@@ -7,34 +7,25 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from xinfer.errors import RequestError
-from xinfer.measuring import corpus, stream
+from xinfer.measuring import corpus, stream, tokens
 from xinfer.measuring.client import Client, Exchange, Target, explain, judge
 from xinfer.measuring.samples import Capabilities
 
 if TYPE_CHECKING:
     from xinfer.measuring.stream import Reply
+    from xinfer.measuring.tokens import Endpoint
     from xinfer.spec import Workload
 
 COMPLETIONS = "/v1/completions"
 MODELS = "/v1/models"
 
-TOKENIZERS = (
-    ("/tokenize", "content"),  # llama-server
-    ("/tokenize", "prompt"),  # vLLM
-    ("/v1/tokenize", "prompt"),  # SGLang
-    ("/extras/tokenize", "input"),  # llama_cpp.server
-)
-"""Where servers tokenize text for others, and the field that takes the text."""
-
 CONTROL_TIMEOUT_S = 10.0
 PROBE_TOKENS = 8
 PROBE_IDS = 16
+SAMPLE_WORDS = 256
+"""Of the corpus, whose tokens are counted to know the tokens of a word."""
 REFUSALS = frozenset({400, 422})
 """What servers answer to fields that they do not know."""
-
-
-class _Tokens(msgspec.Struct):
-    tokens: list[int]
 
 
 class _Model(msgspec.Struct):
@@ -49,14 +40,33 @@ class Found(NamedTuple):
     """What the probe leaves for the run."""
 
     capabilities: Capabilities
-    ids: list[int]
-    """The corpus as the server tokenizes it; empty unless it takes ids as a prompt."""
+    tokenizer: Endpoint | None
+    """The server's own."""
+    text: str
+    """The prompt of the first completion."""
+    text_tokens: int | None
+    """How many tokens the server counted in it."""
 
 
 class _Answer(NamedTuple):
     exchange: Exchange
     reply: Reply
     error: str | None
+
+    @property
+    def _stamps(self) -> list[int]:
+        return [chunk.t_ns for chunk in self.reply.chunks if chunk.is_token]
+
+    @property
+    def ttft_s(self) -> float | None:
+        """How long the first text took; null without any."""
+        return (self._stamps[0] - self.exchange.t_send) / 1e9 if self._stamps else None
+
+    @property
+    def tpot_s(self) -> float | None:
+        """How long each further token took; null where all came at once."""
+        later = (self.reply.completion_tokens or len(self._stamps)) - 1
+        return (self._stamps[-1] - self._stamps[0]) / later / 1e9 if len(self._stamps) > 1 and later > 0 else None
 
 
 def completion(target: Target, prompt: list[int] | str, tokens: int, *, extras: bool, stream_options: bool) -> bytes:
@@ -78,8 +88,10 @@ class Probe:
         """Ask, at most a dozen times; raise RequestError if the server completes nothing at all."""
         await self._name()
         words = min(max(self._workload.input_tokens // 2, 8), 256)
-        answer, extras, stream_options = await self._first(words)
-        path, ids = await self._tokenize()
+        text = " ".join(corpus.words()[-words:])
+        answer, extras, stream_options = await self._first(text)
+        tokenizer = await tokens.endpoint(self._client)
+        [ids] = await tokenizer.encode([" ".join(corpus.words()[:SAMPLE_WORDS])]) if tokenizer else [[]]
         takes_ids = bool(ids) and await self._takes(ids, extras=extras, stream_options=stream_options)
         reply = answer.reply
         count = sum(chunk.is_token for chunk in reply.chunks)
@@ -91,13 +103,15 @@ class Probe:
             usage=total is not None,
             fixed_length=None if total is None else (total, reply.finish_reason) == (PROBE_TOKENS, "length"),
             cached_tokens=reply.cached_tokens is not None,
-            tokenizer=path,
+            tokenizer=tokenizer.name if tokenizer else None,
             token_ids=takes_ids,
             tokens_per_chunk=total / count if total and count else None,
             tokens_per_word=self._tokens_per_word(ids, reply.prompt_tokens, words),
             notes=tuple(self._notes),
+            probe_ttft_s=answer.ttft_s,
+            probe_tpot_s=answer.tpot_s,
         )
-        return Found(capabilities, ids if takes_ids else [])
+        return Found(capabilities, tokenizer, text, reply.prompt_tokens)
 
     async def _name(self) -> None:
         """Ask the server for a model's name, if none was given."""
@@ -113,9 +127,8 @@ class Probe:
             raise RequestError(message) from exc
         self._client.target = msgspec.structs.replace(target, model=name)
 
-    async def _first(self, words: int) -> tuple[_Answer, bool, bool]:
+    async def _first(self, prompt: str) -> tuple[_Answer, bool, bool]:
         """Return the first completion, and which of the fields the server took; most is asked first."""
-        prompt = " ".join(corpus.prompt(corpus.text().split(), run_id="probe", index=0, length=words))
         target = self._client.target
         ladder = [(True, True), (False, True), (True, False), (False, False)]
         for extras, stream_options in [rung for rung in ladder if rung[0] or target.request]:
@@ -139,31 +152,16 @@ class Probe:
     def _why(self, answer: _Answer) -> str:
         return explain(answer.exchange, answer.reply, self._client.target)
 
-    async def _tokenize(self) -> tuple[str | None, list[int]]:
-        """Return where text is tokenized, and the corpus as token ids; null and none if nowhere."""
-        fixed = {"model": self._client.target.model, "add_special_tokens": False}
-        for path, field in TOKENIZERS:
-            body = msgspec.json.encode({**fixed, field: corpus.text()})
-            exchange = await self._client.send(path, body, timeout_s=CONTROL_TIMEOUT_S)
-            try:
-                ids = msgspec.json.decode(exchange.body, type=_Tokens).tokens
-            except ValueError:
-                continue
-            if ids:
-                return path, ids
-        return None, []
-
     async def _takes(self, ids: list[int], *, extras: bool, stream_options: bool) -> bool:
         """Say whether a prompt of ids is taken, and counted as exactly as many tokens."""
-        length = min(PROBE_IDS, self._workload.input_tokens)
-        prompt = corpus.prompt(ids, run_id="probe", index=1, length=length)
+        prompt = ids[: min(PROBE_IDS, self._workload.input_tokens)]
         answer = await self._ask(prompt, extras=extras, stream_options=stream_options)
         if answer.error is not None:
             self._notes.append(f"{answer.error} to a prompt of token ids: {self._why(answer)}")
-        return answer.error is None and answer.reply.prompt_tokens == length
+        return answer.error is None and answer.reply.prompt_tokens == len(prompt)
 
     @staticmethod
     def _tokens_per_word(ids: list[int], prompt_tokens: int | None, words: int) -> float | None:
         if ids:
-            return len(ids) / len(corpus.text().split())
+            return len(ids) / SAMPLE_WORDS
         return prompt_tokens / words if prompt_tokens else None

@@ -1,31 +1,34 @@
-"""One HTTP exchange with a server, stamped as it happens and judged afterwards.
+"""One exchange with a server, stamped as it happens and judged afterwards.
 
 Nothing is parsed while a stream runs: the client's own work would delay the stamps of other streams.
 """
 
 from __future__ import annotations
 
-import asyncio
-import os
-import time
+import base64
+import re
+import ssl
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
-import aiohttp
 import msgspec
 
 from xinfer.errors import ConfigError
+from xinfer.measuring import framing
+from xinfer.measuring.wire import Wire
 
 if TYPE_CHECKING:
-    from types import SimpleNamespace, TracebackType
+    from types import TracebackType
 
-    from xinfer.measuring.stream import Piece, Reply
-
-READ_BUFFER_BYTES = 2**22
-"""Large enough that a busy client never makes the server wait; 64 KiB was seen to cost nine tenths of the rate."""
+    from xinfer.measuring.framing import Piece
+    from xinfer.measuring.stream import Reply
+    from xinfer.measuring.wire import Recording
 
 DETAIL_CHARACTERS = 300
+PORTS = {"http": 80, "https": 443}
+CONTROL = re.compile(r"[^ -~]")
+"""What no header may carry."""
 
 Failure = str
 """How an exchange ended that did not end well; the words are those of ``Sample.error``."""
@@ -42,6 +45,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     """Body fields for a fixed output length and a defeated prompt cache, which differ between engines."""
     api_key: str | None = None
     """Sent as a header, and never written anywhere."""
+    tokenizer: tuple[str, ...] = ()
+    """A program that tokenizes as the model does, for a server that does it for nobody."""
 
     def __repr__(self) -> str:
         """Leave the key out, so that no message or log can show it."""
@@ -57,16 +62,55 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
         """Raise ConfigError unless the address is one of a web server."""
         try:
             parts = urlsplit(self.url)
-            is_address = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+            is_address = parts.scheme in PORTS and bool(_ascii(parts)) and parts.port != 0
         except ValueError:
             is_address = False
         if not is_address:
             message = f"{self.url!r} is not an address of a server; allowed: http://host:port, https://host:port"
             raise ConfigError(message)
+        if self.api_key and CONTROL.search(self.api_key.strip()):
+            raise ConfigError("the API key has a character that no header can carry; allowed: printable ASCII")
+
+    def wire(self) -> Wire:
+        """Return connections to this server, none of them open yet."""
+        parts = urlsplit(self.url)
+        tls = ssl.create_default_context() if parts.scheme == "https" else None
+        return Wire(_ascii(parts), parts.port or PORTS[parts.scheme], tls)
+
+    def asking(self, path: str, body: bytes | None = None) -> bytes:
+        """Return a request as it goes over the wire: a post of a body, or a get."""
+        parts = urlsplit(self.url)
+        host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else _ascii(parts)
+        head = {
+            "Host": host if parts.port is None else f"{host}:{parts.port}",
+            "Accept": "*/*",
+            "Accept-Encoding": "identity",
+            "User-Agent": "xinfer",
+        }
+        if authorization := self._authorization(parts):
+            head["Authorization"] = authorization
+        if body is not None:
+            head |= {"Content-Type": "application/json", "Content-Length": str(len(body))}
+        place = quote(parts.path.rstrip("/") + path, safe="/%:@!$&'()*+,;=~")
+        lines = (f"{'GET' if body is None else 'POST'} {place} HTTP/1.1", *(f"{k}: {v}" for k, v in head.items()))
+        return "\r\n".join((*lines, "", "")).encode("ascii") + (body or b"")
+
+    def _authorization(self, parts: SplitResult) -> str:
+        if self.api_key:
+            return f"Bearer {self.api_key.strip()}"
+        if parts.username is None:
+            return ""
+        pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        return f"Basic {base64.b64encode(pair.encode()).decode()}"
+
+
+def _ascii(parts: SplitResult) -> str:
+    """Return a host's name as the network knows it; raise ValueError if it can have none."""
+    return (parts.hostname or "").encode("idna").decode("ascii")
 
 
 class Exchange(msgspec.Struct, kw_only=True):
-    """What happened on the wire, in raw stamps; filled while it happens."""
+    """What happened on the wire, in raw stamps."""
 
     t_sched: int
     t_send: int
@@ -77,95 +121,55 @@ class Exchange(msgspec.Struct, kw_only=True):
     failure: Failure | None = None
     detail: str | None = None
 
-    @classmethod
-    def at(cls, t_ns: int) -> Self:
-        """Return an exchange of which nothing has happened yet."""
-        return cls(t_sched=t_ns, t_send=t_ns, t_end=t_ns)
-
     @property
     def body(self) -> bytes:
         """Everything the server sent after its headers."""
         return b"".join(piece for _, piece in self.pieces)
 
 
-async def _stamp_sending(
-    _session: aiohttp.ClientSession, context: SimpleNamespace, _params: aiohttp.TraceRequestHeadersSentParams
-) -> None:
-    """Note the instant at which the connection stands and the request leaves."""
-    context.trace_request_ctx.t_send = time.perf_counter_ns()
+def read(recording: Recording) -> Exchange:
+    """Read what was recorded; bytes that are no HTTP are a failure of their own, however the connection ended."""
+    content = framing.read(recording.raw, recording.deliveries)
+    is_garbage = content.garbage is not None
+    return Exchange(
+        t_sched=recording.t_sched,
+        t_send=recording.t_send,
+        t_end=recording.t_end,
+        t_headers=content.t_headers,
+        status=content.status,
+        pieces=content.pieces,
+        failure="garbage" if is_garbage else recording.failure,
+        detail=content.garbage if is_garbage else recording.detail,
+    )
 
 
 class Client:
-    """Sends requests to one target, each over a connection of its own.
-
-    llama-server closes the connection after a stream, and a second request on it would be lost.
-    """
+    """Sends requests to one target, one at a time or many: for questions, and not for load."""
 
     def __init__(self, target: Target) -> None:
         target.check()
         self.target = target
 
     async def __aenter__(self) -> Self:
-        """Open the session."""
-        trace = aiohttp.TraceConfig()
-        trace.on_request_headers_sent.append(_stamp_sending)
-        headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
-        if self.target.api_key:
-            headers["Authorization"] = f"Bearer {self.target.api_key.strip()}"
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, force_close=True),
-            timeout=aiohttp.ClientTimeout(total=None),
-            headers=headers,
-            read_bufsize=READ_BUFFER_BYTES,
-            trace_configs=[trace],
-        )
+        """Make ready to connect."""
+        self._wire = self.target.wire()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close the session with whatever is still open."""
-        await self._session.close()
+        """Close whatever is still open."""
+        await self._wire.close()
 
     async def send(self, path: str, body: bytes | None = None, *, timeout_s: float) -> Exchange:
         """Post a body, or get, and read the answer to its end; every failure is part of what is returned."""
-        exchange = Exchange.at(time.perf_counter_ns())
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._read(exchange, self.target.url.rstrip("/") + path, body)
-        except TimeoutError:
-            exchange.failure, exchange.detail = "timeout", f"after {timeout_s:g} s"
-        except aiohttp.ClientConnectorError as exc:
-            exchange.failure, exchange.detail = "refused", _reason(exc)
-        except aiohttp.ClientResponseError as exc:
-            exchange.failure, exchange.detail = "garbage", exc.message
-        except (aiohttp.ClientError, OSError) as exc:
-            exchange.failure, exchange.detail = "closed early", str(exc)
-        exchange.t_end = time.perf_counter_ns()
-        return exchange
-
-    async def _read(self, exchange: Exchange, url: str, body: bytes | None) -> None:
-        """Stamp each piece as it arrives; stop at ``[DONE]``, after which some servers do not hang up."""
-        method = "GET" if body is None else "POST"
-        options: dict[str, Any] = {"allow_redirects": False, "trace_request_ctx": exchange}
-        async with self._session.request(method, url, data=body, **options) as response:
-            exchange.t_headers, exchange.status = time.perf_counter_ns(), response.status
-            async for piece in response.content.iter_any():
-                exchange.pieces.append((time.perf_counter_ns(), piece))
-                if piece[-16:].rstrip().endswith(b": [DONE]"):
-                    break
-
-
-def _reason(error: aiohttp.ClientConnectorError) -> str:
-    """Say why a connection was not made; names that cannot be looked up have numbers below zero."""
-    number = error.errno or 0
-    return os.strerror(number).lower() if number > 0 else error.strerror or str(error)
+        return read(await self._wire.exchange(self.target.asking(path, body), timeout_s=timeout_s))
 
 
 def judge(exchange: Exchange, reply: Reply) -> Failure | None:
     """Return what went wrong with a completion request, or null."""
     if exchange.status is None:
-        return exchange.failure
+        return exchange.failure or "closed early"
     if exchange.status != HTTPStatus.OK:
         return f"http {exchange.status}"
     if reply.error is not None:

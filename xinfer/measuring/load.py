@@ -1,32 +1,54 @@
-"""Puts a workload on a ready server: probes what it can do, warms it up, and keeps every stamp.
-
-A closed loop: each of the workload's places sends its next request as soon as the last one ended.
-"""
+"""Puts a workload on a ready server: probes what it can do, prepares every request, and has workers send them."""
 
 from __future__ import annotations
 
 import asyncio
-import time
+import math
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from xinfer.measuring import corpus, stream
+from xinfer.errors import ConfigError
+from xinfer.measuring import capacity, corpus, schedule
 from xinfer.measuring.capabilities import COMPLETIONS, Found, Probe, completion
-from xinfer.measuring.client import Client, Exchange, Target, explain, judge
-from xinfer.measuring.samples import Capabilities, Run, Sample, Samples, read, write
+from xinfer.measuring.client import Client, Target
+from xinfer.measuring.crew import Crew, cores, usable_cores
+from xinfer.measuring.orders import Order, Report
+from xinfer.measuring.prompts import Prompts, prepare
+from xinfer.measuring.samples import Capabilities, Run, Samples, read, write
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Sequence
 
-    from xinfer.measuring.corpus import Unit
+    from xinfer.measuring.schedule import Moment, Phase
     from xinfer.spec import Workload
 
-__all__ = ["Target", "drive", "probe", "read", "write"]
-
-TOKENS_PER_WORD = 1.3
-"""Of English text, where nothing better is known."""
+__all__ = ["Target", "check", "drive", "probe", "read", "write"]
 
 PATIENCE = 3
-"""After as many time-outs in a row, and one for each place of the loop, the rest is not sent."""
+"""After as many time-outs in a row, and one for each request in flight, the rest is not sent."""
+MOST_EXTRAS = 20_000
+"""Requests that are prepared for a closed loop with a time; what is faster than that ends before it."""
+SHORTEST_S = 1e-3
+"""Less than any request takes."""
+MOST_RAMP_S = 2.0
+"""Within which the places of a closed loop begin, if a request takes as long."""
+SPARE = 0.1
+"""The part of its core that a client may use of which nothing has to be tested."""
+MARGIN = 1.25
+"""How much faster than a single stream the streams of a closed loop are thought to be at most."""
+
+
+def check(workload: Workload) -> tuple[Moment, ...]:
+    """Read a workload's trace, if it has one; raise ConfigError if there is no reading it."""
+    if workload.trace is None:
+        return ()
+    path = Path(workload.trace).expanduser()
+    try:
+        return schedule.parse(path.read_text(encoding="utf-8"), str(path), workload)
+    except OSError as error:
+        raise ConfigError(f"workload.trace: {path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"workload.trace: {path} is no text; {schedule.FORMAT}") from error
 
 
 def probe(target: Target, workload: Workload) -> Capabilities:
@@ -39,118 +61,107 @@ def probe(target: Target, workload: Workload) -> Capabilities:
     return asyncio.run(run())
 
 
-class _Job(NamedTuple):
-    number: int
-    warmup: bool
-    body: bytes
-    prompt_hash: str
+class _Plan(NamedTuple):
+    """Everything that is known before the first request is sent."""
+
+    target: Target
+    found: Found
+    phases: tuple[Phase, ...]
+    prompts: Prompts
 
 
-def _prompts(found: Found, workload: Workload, run_id: str) -> tuple[Sequence[list[int] | str], str]:
-    """Return a prompt for each request, and a hash of all without their nonces."""
-    if found.ids:
-        ids = _cut(found.ids, workload.input_tokens, workload, run_id)
-        return ids, corpus.fingerprint([prompt[corpus.NONCE :] for prompt in ids])
-    per_word = found.capabilities.tokens_per_word or TOKENS_PER_WORD
-    length = max(1, round(workload.input_tokens / per_word))
-    words = _cut(corpus.text().split(), length, workload, run_id)
-    return [" ".join(prompt) for prompt in words], corpus.fingerprint([prompt[corpus.NONCE :] for prompt in words])
-
-
-def _cut(units: Sequence[Unit], length: int, workload: Workload, run_id: str) -> list[list[Unit]]:
-    numbers = range(workload.warmups + workload.requests)
-    return [corpus.prompt(units, run_id=run_id, index=number, length=length) for number in numbers]
-
-
-def _job(number: int, prompt: list[int] | str, target: Target, workload: Workload, able: Capabilities) -> _Job:
-    """Write a request out beforehand, so that nothing but sending is left for the run."""
-    tokens = workload.output_tokens
-    body = completion(target, prompt, tokens, extras=able.extras, stream_options=able.stream_options)
-    return _Job(number, number < workload.warmups, body, corpus.fingerprint(prompt))
-
-
-class _Loop:
-    """Runs jobs on a fixed number of places; the warm-up flows into the measured part without a pause."""
-
-    def __init__(self, client: Client, jobs: Iterable[_Job], workload: Workload) -> None:
-        self._client = client
-        self._jobs: Iterator[_Job] = iter(jobs)
-        self._workload = workload
-        self._timeouts = 0
-        self.exchanges: dict[int, Exchange] = {}
-        self.started = self.ended = (0, 0.0)
-        """Stamps and CPU seconds of this process."""
-
-    async def run(self) -> None:
-        """Work until no job is left."""
-        async with asyncio.TaskGroup() as group:
-            for _ in range(self._workload.concurrency):
-                group.create_task(self._place())
-        self.ended = (time.perf_counter_ns(), time.process_time())
-
-    async def _place(self) -> None:
-        for job in self._jobs:
-            if not job.warmup and not self.started[0]:
-                self.started = (time.perf_counter_ns(), time.process_time())
-            self.exchanges[job.number] = await self._exchange(job)
-
-    async def _exchange(self, job: _Job) -> Exchange:
-        if self._timeouts >= max(PATIENCE, self._workload.concurrency):
-            exchange = Exchange.at(time.perf_counter_ns())
-            exchange.failure, exchange.detail = "abandoned", f"after {self._timeouts} time-outs in a row"
-            return exchange
-        exchange = await self._client.send(COMPLETIONS, job.body, timeout_s=self._workload.timeout_s)
-        self._timeouts = self._timeouts + 1 if exchange.failure == "timeout" else 0
-        return exchange
-
-
-def _sample(job: _Job, exchange: Exchange, target: Target, workload: Workload) -> Sample:
-    """Read what was stamped."""
-    reply = stream.read(exchange.pieces)
-    error = judge(exchange, reply)
-    return Sample(
-        index=job.number,
-        warmup=job.warmup,
-        t_sched=exchange.t_sched,
-        t_send=exchange.t_send,
-        t_headers=exchange.t_headers,
-        t_end=exchange.t_end,
-        chunks=tuple(reply.chunks),
-        prompt_tokens_asked=workload.input_tokens,
-        prompt_tokens=reply.prompt_tokens,
-        completion_asked=workload.output_tokens,
-        completion_tokens=reply.completion_tokens,
-        cached_tokens=reply.cached_tokens,
-        finish_reason=reply.finish_reason,
-        status=exchange.status,
-        error=error,
-        detail=None if error is None else explain(exchange, reply, target),
-        prompt_hash=job.prompt_hash,
-    )
-
-
-async def _drive(target: Target, workload: Workload, run_id: str) -> Samples:
+async def _plan(target: Target, workload: Workload, run_id: str, prompts: Prompts | None) -> _Plan:
+    trace = check(workload)
     async with Client(target) as client:
         found = await Probe(client, workload).run()
-        prompts, prompts_hash = _prompts(found, workload, run_id)
-        jobs = [_job(i, prompt, client.target, workload, found.capabilities) for i, prompt in enumerate(prompts)]
-        loop = _Loop(client, jobs, workload)
-        await loop.run()
-    run = Run(
-        capabilities=found.capabilities,
-        prompts="ids" if found.ids else "text",
-        prompts_hash=prompts_hash,
-        client_cpu_s=loop.ended[1] - loop.started[1],
-        started_ns=loop.started[0],
-        ended_ns=loop.ended[0],
-    )
-    samples = (_sample(job, loop.exchanges[job.number], target, workload) for job in jobs)
-    return Samples(run=run, samples=tuple(samples))
+        request_s = _request_s(workload, found)
+        extras, ramp_s = _extras(workload, request_s), min(MOST_RAMP_S, request_s)
+        phases = schedule.phases(workload, run_id, trace=trace, extras=extras, ramp_s=ramp_s)
+        lengths = [due.input_tokens for phase in phases for due in phase.due]
+        prepared = prompts or await prepare(client, found, workload, run_id, lengths=lengths)
+        if len(prepared.sent) < len(lengths):
+            raise ConfigError(f"{len(prepared.sent)} prompts are given for {len(lengths)} requests")
+        return _Plan(client.target, found, phases, prepared)
 
 
-def drive(target: Target, workload: Workload, *, run_id: str) -> Samples:
+def _request_s(workload: Workload, found: Found) -> float:
+    """Return how long a request may take by itself."""
+    able = found.capabilities
+    return (able.probe_ttft_s or 0.0) + (able.probe_tpot_s or 0.0) * workload.output_tokens
+
+
+def _extras(workload: Workload, request_s: float) -> int:
+    """Return how many requests more than are asked for a closed loop could send within its time."""
+    if not workload.seconds:
+        return 0
+    could = math.ceil(MARGIN * workload.seconds * workload.concurrency / max(request_s, SHORTEST_S))
+    return max(0, min(could, MOST_EXTRAS) - workload.requests)
+
+
+def _orders(plan: _Plan, workload: Workload) -> list[Order]:
+    """Divide the work among as many workers as it needs."""
+    given = cores(*_load(plan, workload), usable_cores())
+    able = plan.prompts.capabilities
+    return [
+        Order(
+            number=number,
+            target=plan.target,
+            path=COMPLETIONS,
+            phases=(phases := tuple(schedule.share(phase, number, len(given)) for phase in plan.phases)),
+            bodies={
+                due.index: completion(
+                    plan.target, plan.prompts.sent[due.index], due.output_tokens,
+                    extras=able.extras, stream_options=able.stream_options,
+                ) for phase in phases for due in phase.due
+            },
+            hashes={
+                due.index: corpus.fingerprint(plan.prompts.sent[due.index]) for phase in phases for due in phase.due
+            },
+            seconds=workload.seconds,
+            timeout_s=workload.timeout_s,
+            patience=max(PATIENCE, -(-workload.concurrency // len(given))),
+            core=core,
+        )
+        for number, core in enumerate(given)
+    ]  # fmt: skip
+
+
+def _load(plan: _Plan, workload: Workload) -> tuple[int, float]:
+    """Return how many streams there may be at once, and the most tokens per second that they could bring."""
+    due = plan.phases[-1].due
+    streams = workload.concurrency if workload.load == "closed" else max(len(due) // 2, workload.concurrency)
+    streams = min(len(due), streams)
+    return streams, streams / max(plan.found.capabilities.probe_tpot_s or 0.0, 1e-5)
+
+
+def _capacity(reports: Sequence[Report], seconds: float) -> float | None:
+    """Have the client test itself, if it was busy enough for a test to tell anything.
+
+    A worker that used less than a tenth of its core can take ten times the tokens of this run, and five are asked for.
+    """
+    busy = max(reports, key=lambda report: report.worker.cpu_s)
+    return capacity.measured(busy.worker.core) if busy.worker.cpu_s > SPARE * seconds else None
+
+
+def drive(target: Target, workload: Workload, *, run_id: str, prompts: Prompts | None = None) -> Samples:
     """Send the whole workload and return a sample of every request, failed ones too.
 
-    Raises RequestError if the server cannot be reached, or completes nothing, when it is probed.
+    Raises RequestError if the server cannot be reached, or completes nothing, when it is probed, and if a worker dies.
     """
-    return asyncio.run(_drive(target, workload, run_id))
+    plan = asyncio.run(_plan(target, workload, run_id, prompts))
+    with Crew(_orders(plan, workload)) as crew:
+        crew.run()
+    reports = crew.reports
+    started_ns = min((r.started_ns for r in reports if r.started_ns is not None), default=0)
+    ended_ns = max(report.ended_ns for report in reports)
+    run = Run(
+        capabilities=plan.prompts.capabilities,
+        prompts=plan.prompts.kind,
+        prompts_hash=plan.prompts.hash,
+        client_cpu_s=sum(report.worker.cpu_s for report in reports),
+        started_ns=started_ns,
+        ended_ns=ended_ns,
+        workers=tuple(report.worker for report in reports),
+        capacity_tps=_capacity(reports, (ended_ns - started_ns) / 1e9),
+    )
+    return Samples(run=run, samples=tuple(sorted(crew.samples, key=lambda sample: sample.index)))

@@ -20,7 +20,14 @@ server's own count of generated tokens. Failed requests and the warm-up have no 
 ``slo_attainment``    the same / requests sent: a failed one is a miss
 ====================  ================================================================================
 
-The window runs from the first to the last instant with at least nine tenths of the concurrency in flight.
+The window is where the load is steady:
+
+closed                    from the first to the last instant with at least nine tenths of the concurrency in flight
+constant, poisson, trace  from the first to the last measured arrival; what is counted in it counts the warm-up's
+                          requests too, which are a part of the load
+offline                   the whole run
+
+Where requests arrive whatever the server does, an objective counts from t_sched: waiting to be sent is waiting.
 """
 
 from __future__ import annotations
@@ -30,7 +37,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from xinfer.measuring.distribution import Distribution, describe
+from xinfer.measuring.distribution import Distribution, describe, describe_groups
 from xinfer.measuring.validity import Flag, flags
 
 if TYPE_CHECKING:
@@ -61,6 +68,10 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
     requests: int
     """Measured requests that were sent, failed ones included."""
     failed: int
+    prompt_tokens: int | None = None
+    """All that the server read for requests that succeeded, and ``output_tokens`` all that it generated for them; null
+    where it did not count every one."""
+    output_tokens: int | None = None
     duration_s: float
     """From the first measured request to the end of the last."""
     window_s: float | None = None
@@ -112,10 +123,9 @@ class _Timed(msgspec.Struct, frozen=True):
         """Yield seconds between one chunk and the next."""
         return ((after.t_ns - before.t_ns) / NS for before, after in itertools.pairwise(self.chunks))
 
-    def meets(self, slo: Slo) -> bool:
+    def meets(self, slo: Slo, since_ns: int) -> bool:
         """Say whether every limit holds; a value that is not known is a miss."""
-        sent = self.sample.t_send
-        pairs = ((self.ttft(sent), slo.ttft_s), (self.tpot(), slo.tpot_s), (self.e2e(sent), slo.e2e_s))
+        pairs = ((self.ttft(since_ns), slo.ttft_s), (self.tpot(), slo.tpot_s), (self.e2e(since_ns), slo.e2e_s))
         return all(limit is None or (value is not None and value <= limit) for value, limit in pairs)
 
 
@@ -148,7 +158,17 @@ class _Window(msgspec.Struct, frozen=True):
         return (one.sample.prompt_tokens or 0) if self.holds(one.chunks[0].t_ns) else 0
 
 
-def _window(sent: Sequence[Sample], concurrency: int) -> _Window | None:
+def _window(sent: Sequence[Sample], workload: Workload) -> _Window | None:
+    """Return where the load is steady, if it is anywhere."""
+    if workload.load == "closed":
+        return _full(sent, workload.concurrency)
+    start = min((sample.t_sched for sample in sent), default=0)
+    is_whole = workload.load == "offline"
+    end = max((sample.t_end if is_whole else sample.t_sched for sample in sent), default=0)
+    return _Window(start, end) if end > start else None
+
+
+def _full(sent: Sequence[Sample], concurrency: int) -> _Window | None:
     """Return from the first to the last instant with nearly the whole concurrency in flight, if there is one."""
     flown = [sample for sample in sent if sample.t_end > sample.t_send]
     # Of two changes at one instant a start comes first, so that a place taken over is never seen empty.
@@ -184,16 +204,23 @@ def _counted(fine: Sequence[Sample], field: str) -> bool:
     return bool(fine) and all(getattr(sample, field) is not None for sample in fine)
 
 
+def _sum(fine: Sequence[Sample], field: str) -> int | None:
+    return sum(getattr(sample, field) for sample in fine) if _counted(fine, field) else None
+
+
 def _duration_s(sent: Sequence[Sample]) -> float:
     start, end = min((s.t_send for s in sent), default=0), max((s.t_end for s in sent), default=0)
     return (end - start) / NS
 
 
-def _totals(sent: Sequence[Sample], timed: Sequence[_Timed], slo: Slo | None) -> dict[str, float | None]:
+def _totals(
+    sent: Sequence[Sample], timed: Sequence[_Timed], slo: Slo | None, *, is_closed: bool
+) -> dict[str, float | None]:
     """Return what is counted over the whole run."""
     fine = [sample for sample in sent if sample.error is None]
-    tokens = sum(s.completion_tokens or 0 for s in fine) if _counted(fine, "completion_tokens") else None
-    good = None if slo is None else sum(one.meets(slo) for one in timed)
+    tokens = _sum(fine, "completion_tokens")
+    since = [one.sample.t_send if is_closed else one.sample.t_sched for one in timed]
+    good = None if slo is None else sum(one.meets(slo, since_ns) for one, since_ns in zip(timed, since, strict=True))
     return {
         "tokens_per_chunk": _ratio(tokens, sum(len(one.chunks) for one in timed)),
         "output_tps_full": _ratio(tokens, _duration_s(sent)),
@@ -210,20 +237,28 @@ def summarize(samples: Samples, workload: Workload, *, slo: Slo | None = None) -
     """Return the metrics of a run; start-up times, memory and CPU are for the caller to fill in."""
     sent = samples.measured
     fine = [sample for sample in sent if sample.error is None]
-    written = ((sample, tuple(chunk for chunk in sample.chunks if chunk.is_token)) for sample in fine)
-    timed = [_Timed(sample, chunks) for sample, chunks in written if chunks]
+    timed = _timed(fine)
     tpots = [tpot for one in timed if (tpot := one.tpot()) is not None]
     latencies = Metrics(
         requests=len(sent),
         failed=len(sent) - len(fine),
+        prompt_tokens=_sum(fine, "prompt_tokens"),
+        output_tokens=_sum(fine, "completion_tokens"),
         duration_s=_duration_s(sent),
         ttft=describe(one.ttft(one.sample.t_send) for one in timed),
         ttft_sched=describe(one.ttft(one.sample.t_sched) for one in timed),
         e2e=describe(one.e2e(one.sample.t_send) for one in timed),
         e2e_sched=describe(one.e2e(one.sample.t_sched) for one in timed),
         tpot=describe(tpots),
-        icl=describe((gap for one in timed for gap in one.gaps()), independent=False),
+        icl=describe_groups(tuple(one.gaps()) for one in timed),
         decode_tps_user=describe(1 / tpot for tpot in tpots),
     )
-    rates = _rates(sent, timed, _window(sent, workload.concurrency))
-    return msgspec.structs.replace(latencies, **rates, **_totals(sent, timed, slo))
+    is_closed = workload.load == "closed"
+    window = _window(sent, workload)
+    rates = _rates(sent, timed, window) if is_closed else _rates(samples.samples, _timed(samples.samples), window)
+    return msgspec.structs.replace(latencies, **rates, **_totals(sent, timed, slo, is_closed=is_closed))
+
+
+def _timed(several: Sequence[Sample]) -> list[_Timed]:
+    written = ((one, tuple(chunk for chunk in one.chunks if chunk.is_token)) for one in several if one.error is None)
+    return [_Timed(sample, chunks) for sample, chunks in written if chunks]

@@ -48,11 +48,13 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
     finish_reason: str | None
     status: int | None
     error: str | None
-    """Null if it succeeded, else: refused, http <status>, timeout, stalled, closed early, garbage,
+    """Null if it succeeded, else: refused, http <status>, timeout, stalled, closed early, garbage, too large,
     error in stream, or abandoned (never sent, because the server had stopped answering)."""
     detail: str | None
     """What the server or the operating system said about the error."""
     prompt_hash: str
+    worker: int = 0
+    """Which of the run's workers sent it."""
 
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,8 +78,24 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """Whether it takes a prompt as token ids, exactly as many as are sent."""
     tokens_per_chunk: float | None = None
     tokens_per_word: float | None = None
-    """By its count, in the corpus; prompts are cut by it where ids are not taken."""
+    """By its count, in the corpus; prompts are cut by it where no tokenizer is at hand."""
+    prompt_offset: int | None = None
+    """How many more tokens it counts in a text than the model's tokenizer does, special tokens included."""
     notes: tuple[str, ...] = ()
+    probe_ttft_s: float | None = None
+    """What one short completion took by itself, before the load: nothing to compare by, but to plan with."""
+    probe_tpot_s: float | None = None
+
+
+class Worker(msgspec.Struct, frozen=True, kw_only=True):
+    """A process that sent a part of the load."""
+
+    cpu_s: float
+    """What it used between its first measured request and its last."""
+    loop_lag_p99_s: float | None
+    """How late it looked at what had come, at the worst of a hundred random instants; null if the run was too short."""
+    core: int | None
+    """Which core it kept to; null if to none."""
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,14 +103,18 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 
     capabilities: Capabilities
     prompts: Literal["ids", "text"]
-    """Exact token ids, or words whose token count is an estimate."""
+    """Token ids, or their text where a server takes no ids."""
     prompts_hash: str
-    """Of all prompts without their nonces: equal for equal work."""
+    """Of all prompts without their nonces: equal for equal work, on every engine."""
     client_cpu_s: float
-    """Of this process, between ``started_ns`` and ``ended_ns``."""
+    """Of all workers together, between ``started_ns`` and ``ended_ns``."""
     started_ns: int
     """When the first measured request's turn came."""
     ended_ns: int
+    workers: tuple[Worker, ...] = ()
+    capacity_tps: float | None = None
+    """Tokens that a worker takes in a second of its core's time from a server that does nothing else; null if it was
+    not tried, because the client had so much time to spare that nothing could be learnt from it."""
 
 
 class Samples(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,8 +15,7 @@ from xinfer.measuring.samples import Chunk
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-Piece = tuple[int, bytes]
-"""Bytes as the network delivered them, and the instant they arrived."""
+    from xinfer.measuring.framing import Piece
 
 
 class _Delta(msgspec.Struct):

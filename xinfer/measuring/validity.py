@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections import Counter
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from xinfer.machine.disturbance import OTHERS_SHARE, STOLEN_SHARE
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from xinfer.measuring.samples import Sample, Samples
+    from xinfer.measuring.samples import Run, Sample, Samples
+    from xinfer.measuring.usage import Resources
     from xinfer.spec import Workload
 
 PROMPT_DEVIATION = 0.01
 CACHE_SHARE = 0.01
 CLIENT_SHARE = 0.7
+"""Of a core, for one worker."""
+LAG_SHARE = 0.1
+"""Of the median time per token: how late a worker may look at what has come, in 99 of 100 cases."""
+LAG_S = 0.001
+"""What is less is no sign of a busy client: a system that wakes a sleeping process may take as long."""
+CAPACITY = 5
+"""How many times the run's tokens per second the client must be able to take."""
 LOAD_PER_CORE = 0.3
 REQUESTS = 30
 REQUESTS_PER_PLACE = 4
+HELD_SHARE = 0.001
+SPARE_CORES = 0.1
+"""What a server's threads that do not compute, such as that of its HTTP, may take of the client's core."""
 
 
 class Flag(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,11 +45,13 @@ class Flag(msgspec.Struct, frozen=True, kw_only=True):
     text: str
 
 
-def flags(samples: Samples, workload: Workload, *, load_per_core: float | None = None) -> tuple[Flag, ...]:
+def flags(
+    samples: Samples, workload: Workload, *, load_per_core: float | None = None, used: Resources | None = None
+) -> tuple[Flag, ...]:
     """Return every reason that holds.
 
     ``load_per_core`` is the machine's load average over one minute before the engine was started,
-    divided by its cores; null where that was not read.
+    divided by its cores; null where that was not read. ``used`` is what was seen of the machine meanwhile.
     """
     sent = samples.measured
     fine = [sample for sample in sent if sample.error is None]
@@ -42,12 +59,18 @@ def flags(samples: Samples, workload: Workload, *, load_per_core: float | None =
         *_failed(sent),
         *_lengths(fine),
         *_prompts(fine),
-        *_caches(fine),
+        *_caches(fine, workload.shared_prefix),
         *_uncounted(fine),
-        *_client(samples),
+        *_client(samples.run, fine),
         *_amount(fine, workload),
-        *_noise(load_per_core),
+        *of_machine(used, load_per_core),
+        *(_sharing(samples, used) if used else ()),
     )
+
+
+def of_machine(used: Resources | None, load_per_core: float | None = None) -> tuple[Flag, ...]:
+    """Return the reasons that the machine alone gives, whoever sent the load."""
+    return (*_noise(load_per_core, used), *(_throttling(used) if used else ()))
 
 
 def _failed(sent: tuple[Sample, ...]) -> Iterator[Flag]:
@@ -84,11 +107,19 @@ def _prompts(fine: list[Sample]) -> Iterator[Flag]:
         yield Flag(id="isl_mismatch", value=deviation(worst), limit=PROMPT_DEVIATION, text=text)
 
 
-def _caches(fine: list[Sample]) -> Iterator[Flag]:
-    cached = sum(sample.cached_tokens or 0 for sample in fine)
-    share = cached / max(1, sum(sample.prompt_tokens or sample.prompt_tokens_asked for sample in fine))
+def _caches(fine: list[Sample], shared_prefix: float) -> Iterator[Flag]:
+    """What all prompts begin with may come from a cache, and nothing else."""
+
+    def sizes(sample: Sample) -> tuple[int, int]:
+        shared = int(sample.prompt_tokens_asked * shared_prefix)
+        read = sample.prompt_tokens or sample.prompt_tokens_asked
+        return max(0, (sample.cached_tokens or 0) - shared), read - shared
+
+    cached, own = (sum(column) for column in zip((0, 0), *map(sizes, fine), strict=True))
+    share = cached / max(1, own)
     if share >= CACHE_SHARE:
-        text = f"{share:.1%} of the prompt tokens came from a cache"
+        which = "prompt tokens that no other prompt has" if shared_prefix else "prompt tokens"
+        text = f"{share:.1%} of the {which} came from a cache"
         yield Flag(id="cache_hit", value=share, limit=CACHE_SHARE, text=text)
 
 
@@ -99,21 +130,100 @@ def _uncounted(fine: list[Sample]) -> Iterator[Flag]:
         yield Flag(id="no_usage", value=count, limit=0, text=text)
 
 
-def _client(samples: Samples) -> Iterator[Flag]:
-    share = samples.run.client_cpu_s / max(1e-9, (samples.run.ended_ns - samples.run.started_ns) / 1e9)
+def _client(run: Run, fine: list[Sample]) -> Iterator[Flag]:
+    """Yield one flag for all that the client could not keep up with, with the value that is worst beside its limit."""
+    reasons = [*_busy(run), *_late(run, fine), *_outrun(run, fine)]
+    if reasons:
+        worst = max(reasons, key=lambda reason: max(reason.value / reason.limit, reason.limit / reason.value))
+        text = f"its stamps may be late: {'; '.join(reason.text for reason in reasons)}"
+        yield Flag(id="client_bound", value=worst.value, limit=worst.limit, text=text)
+
+
+def _busy(run: Run) -> Iterator[Flag]:
+    used_s = max((worker.cpu_s for worker in run.workers), default=run.client_cpu_s)
+    share = used_s / max(1e-9, (run.ended_ns - run.started_ns) / 1e9)
     if share > CLIENT_SHARE:
-        text = f"the client used {share:.0%} of a core, so its stamps may be late"
+        text = f"the client used {share:.0%} of a core, above {CLIENT_SHARE:.0%}"
         yield Flag(id="client_bound", value=share, limit=CLIENT_SHARE, text=text)
 
 
+def _late(run: Run, fine: list[Sample]) -> Iterator[Flag]:
+    lag_s = max((worker.loop_lag_p99_s or 0.0 for worker in run.workers), default=0.0)
+    tpots = [tpot for sample in fine if (tpot := _tpot_s(sample)) is not None]
+    limit = max(LAG_S, LAG_SHARE * statistics.median(tpots)) if tpots else math.inf
+    if lag_s > limit:
+        text = f"the client looked {lag_s * 1e3:.2g} ms late at what had come, above {limit * 1e3:.2g} ms"
+        yield Flag(id="client_bound", value=lag_s, limit=limit, text=text)
+
+
+def _tpot_s(sample: Sample) -> float | None:
+    """Return the time per token after the first, roughly; null for a reply that came in one piece."""
+    stamps = [chunk.t_ns for chunk in sample.chunks if chunk.is_token]
+    later = (sample.completion_tokens or len(stamps)) - 1
+    return (stamps[-1] - stamps[0]) / later / 1e9 if len(stamps) > 1 and later > 0 else None
+
+
+def _outrun(run: Run, fine: list[Sample]) -> Iterator[Flag]:
+    tokens = sum(sample.completion_tokens or 0 for sample in fine)
+    offered = tokens / max(1e-9, (run.ended_ns - run.started_ns) / 1e9)
+    able = None if run.capacity_tps is None else run.capacity_tps * max(1, len(run.workers))
+    if able is not None and able < CAPACITY * offered:
+        text = (
+            f"the client takes {able:.0f} tokens/s from a server that does nothing else, "
+            f"below {CAPACITY} times the {offered:.0f} of this run"
+        )
+        yield Flag(id="client_bound", value=able / offered, limit=CAPACITY, text=text)
+
+
 def _amount(fine: list[Sample], workload: Workload) -> Iterator[Flag]:
-    limit = max(REQUESTS, REQUESTS_PER_PLACE * workload.concurrency)
+    limit = max(REQUESTS, REQUESTS_PER_PLACE * workload.concurrency if workload.load == "closed" else 0)
     if len(fine) < limit:
         text = f"{len(fine)} requests are fewer than the {limit} that steady numbers need"
         yield Flag(id="short", value=len(fine), limit=limit, text=text)
 
 
-def _noise(load_per_core: float | None) -> Iterator[Flag]:
-    if load_per_core is not None and load_per_core > LOAD_PER_CORE:
-        text = f"the machine was busy before the start: load average {load_per_core:.2f} per core"
-        yield Flag(id="noisy", value=load_per_core, limit=LOAD_PER_CORE, text=text)
+def _noise(load_per_core: float | None, used: Resources | None) -> Iterator[Flag]:
+    """Yield one flag for all that disturbed, with the value that is furthest beyond its limit."""
+    others, stolen = (used.others_share, used.stolen_share) if used else (None, None)
+    # What others did meanwhile says more than the average before, which holds our own earlier work too.
+    before = load_per_core if others is None else None
+    seen = (
+        (before, LOAD_PER_CORE, "the machine was busy before the start: load average {:.2f} per core"),
+        (others, OTHERS_SHARE, "other processes used {:.1%} of the machine's CPU time meanwhile"),
+        (stolen, STOLEN_SHARE, "the host of this virtual machine took {:.1%} of the CPU time meanwhile"),
+    )
+    beyond = [(value, limit, text.format(value)) for value, limit, text in seen if value is not None and value > limit]
+    if beyond:
+        value, limit, _ = max(beyond, key=lambda found: found[0] / found[1])
+        yield Flag(id="noisy", value=value, limit=limit, text="; ".join(text for *_, text in beyond))
+
+
+def _throttling(used: Resources) -> Iterator[Flag]:
+    held = used.held_share or 0.0
+    seen = (
+        (float(used.throttles or 0), 0.0, f"cores were slowed down {used.throttles} times because of heat"),
+        (held, HELD_SHARE, f"a CPU quota stopped the processes for {held:.1%} of the time"),
+        (float(len(used.slowed)), 0.0, f"the GPU was slowed down: {', '.join(used.slowed)}"),
+    )
+    beyond = [found for found in seen if found[0] > found[1]]
+    if beyond:
+        value, limit, _ = beyond[0]
+        yield Flag(id="throttled", value=value, limit=limit, text="; ".join(text for *_, text in beyond))
+
+
+def _sharing(samples: Samples, used: Resources) -> Iterator[Flag]:
+    """Yield a flag where the server's work left the client no core of its own."""
+    if used.server_cores is None or used.cpu_s is None or not used.seconds:
+        return
+    kept = {worker.core for worker in samples.run.workers if worker.core is not None}
+    clients = max(1, len(samples.run.workers))
+    # A worker that keeps to no core goes wherever xinfer may.
+    clients_cores = kept if len(kept) == clients else kept | set(used.own_cores or used.server_cores)
+    both = clients_cores | set(used.server_cores)
+    busy, limit = used.cpu_s / used.seconds, max(0, len(both) - clients) + SPARE_CORES
+    if busy > limit and not clients_cores.isdisjoint(used.server_cores):
+        text = (
+            f"the server computed on {busy:.1f} of the {len(both)} cores that it shares with the client, "
+            f"which needs {clients} to itself"
+        )
+        yield Flag(id="shared_core", value=busy, limit=limit, text=text)

@@ -56,10 +56,9 @@ def score(
         for name, answer in answers.items()
     }
     asked.write_bytes(msgspec.json.encode(_Questions(top=TOP, questions=said)))
-    variables = ("env", *(f"{name}={value}" for name, value in plan.env.items())) if plan.env else ()
     try:
         with (directory / f"{plan.engine}-scorer.log").open("wb") as log:
-            step = (*variables, *plan.scorer, str(asked.absolute()), str(told.absolute()))
+            step = (*plan.outside(plan.scorer), str(asked.absolute()), str(told.absolute()))
             steps.run(step, progress=progress, log=log, hold=log.fileno())
         scores = msgspec.json.decode(told.read_bytes(), type=dict[str, _Score])
         return {name: msgspec.structs.replace(answers[name], steps=scores[name].steps) for name in answers}

@@ -102,6 +102,11 @@ def folder(spec: Spec, *, home: str, python: str, dtype: str) -> Weights:
     return _converted(spec, _fetched(spec, home, python), "gguf_to_folder.py", kind, home=home, python=python)
 
 
+def tokenizing(python: str, place: str, revision: str | None = None) -> Argv:
+    """Return the program that tokenizes with what is in a model's folder, or was fetched from Hugging Face's hub."""
+    return (python, "-I", str(CONVERT / "text_to_ids.py"), f"{place}@{revision}" if revision else place)
+
+
 def check_folder(
     spec: Spec, engine: str, formats: Iterable[str], hubs: Iterable[str] = ("huggingface", "modelscope")
 ) -> None:

@@ -14,11 +14,14 @@ from contextlib import closing, contextmanager, suppress
 from http import HTTPStatus
 from typing import TYPE_CHECKING, NoReturn
 
+import msgspec
 import psutil
 
 from xinfer import apikey
 from xinfer.environments.environment import used
 from xinfer.errors import ConfigError, EngineError, RequestError, StartError
+from xinfer.machine import pagecache
+from xinfer.running import weights
 from xinfer.running.server import Server, Startup
 
 if TYPE_CHECKING:
@@ -60,9 +63,10 @@ def running(
     _check_log(log)
     with used(plan):
         server = Server(plan, log, grace_s, api_key)
+        cached = pagecache.share(weights.files(plan))
         try:
             server.start(variables)
-            server.startup = _wait_until_ready(server, start_timeout_s)
+            server.startup = msgspec.structs.replace(_wait_until_ready(server, start_timeout_s), weights_cached=cached)
             try:
                 yield server
             except RequestError as error:

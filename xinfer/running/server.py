@@ -12,7 +12,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -31,6 +31,8 @@ SEARCHED_LINES = 60
 """How many of a log's last lines are searched for one that calls itself an error: some are followed by a long usage."""
 TAIL_BYTES = 64 * 1024
 WORDS_LENGTH = 240
+WARM = 0.95
+"""The part of the weights that must be in memory for a start to count as warm, or must not for a cold one."""
 _ERROR = re.compile(r"\s*(ERROR|[Ee]rror|fatal|[\w.]*(Error|Exception)):")
 
 
@@ -41,6 +43,15 @@ class Startup(msgspec.Struct, frozen=True, kw_only=True):
     """From the start of its process until its health endpoint said yes; late by at most 5 %, or 0.1 s."""
     first_request_s: float
     """From the question to the end of its first completion, which is one token long."""
+    weights_cached: float | None = None
+    """Which part of the weights' files was in memory before the start, from 0 to 1; null where that is not known."""
+
+    @property
+    def kind(self) -> Literal["cold", "warm", "mixed"] | None:
+        """Whether the weights came from the disk or from memory; null where that is not known."""
+        if self.weights_cached is None:
+            return None
+        return "warm" if self.weights_cached >= WARM else "cold" if self.weights_cached <= 1 - WARM else "mixed"
 
 
 class Server:

@@ -85,6 +85,13 @@ FILE_TYPES = {
 """``general.file_type``: the quantization of a whole file, most of whose tensors are of one type."""
 
 
+class Size(NamedTuple):
+    """How large a tensor is."""
+
+    elements: int
+    bytes: int
+
+
 class Header(msgspec.Struct, frozen=True, kw_only=True):
     """What a file says of itself."""
 
@@ -94,6 +101,8 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     parameters: int
     types: frozenset[str]
     """Of the tensors with more than one dimension; vectors stay wide in every quantization."""
+    sizes: dict[str, Size] = {}
+    """Of each tensor by its name; a type that came later has no bytes."""
 
     @property
     def quantization(self) -> str | None:
@@ -181,12 +190,12 @@ def _header(cursor: _Cursor) -> Header:
         if key in metadata:
             raise cursor.damaged(f"it says {key!r} twice")
         metadata[key] = value
-    parameters, ends, types = 0, 0, set()
+    ends, types, sizes = 0, set(), {}
     for _ in range(tensors):
-        shape, kind, offset = _tensor(cursor)
+        name, shape, kind, offset = _tensor(cursor)
         elements = math.prod(shape)
-        parameters += elements
-        ends = max(ends, offset + elements // kind.block * kind.bytes)
+        sizes[name] = Size(elements, elements // kind.block * kind.bytes)
+        ends = max(ends, offset + sizes[name].bytes)
         types |= {kind.name} if len(shape) > 1 else set()
     alignment = metadata.get("general.alignment", _ALIGNMENT)
     if not isinstance(alignment, int) or alignment < 1:
@@ -194,7 +203,8 @@ def _header(cursor: _Cursor) -> Header:
     needs = -(-cursor.at // alignment) * alignment + ends if ends else cursor.at
     if needs > cursor.size:
         raise cursor.damaged(f"it has {cursor.size} of the {needs} bytes that its tensors take")
-    return Header(metadata=metadata, tensors=tensors, parameters=parameters, types=frozenset(types))
+    parameters = sum(size.elements for size in sizes.values())
+    return Header(metadata=metadata, tensors=tensors, parameters=parameters, types=frozenset(types), sizes=sizes)
 
 
 def _counts(cursor: _Cursor) -> tuple[int, int]:
@@ -247,8 +257,8 @@ def _value(cursor: _Cursor, kind: int) -> Any:
     return Array(length, tuple(cursor.number(form) for _ in range(length)))
 
 
-def _tensor(cursor: _Cursor) -> tuple[list[int], Type, int]:
-    """Read a line of the table: a tensor's shape and type, and where it begins in the data."""
+def _tensor(cursor: _Cursor) -> tuple[str, list[int], Type, int]:
+    """Read a line of the table: a tensor's name, shape and type, and where it begins in the data."""
     name, dimensions = cursor.text(), cursor.number()
     if dimensions > _MOST_DIMENSIONS:
         raise cursor.damaged(f"its tensor {name!r} has {dimensions} dimensions")
@@ -256,4 +266,4 @@ def _tensor(cursor: _Cursor) -> tuple[list[int], Type, int]:
     kind = TYPES.get(cursor.number(), _UNKNOWN)
     if shape and shape[0] % kind.block:
         raise cursor.damaged(f"its tensor {name!r} has rows that are no whole blocks of {kind.name}")
-    return shape, kind, cursor.number(_U64)
+    return name, shape, kind, cursor.number(_U64)

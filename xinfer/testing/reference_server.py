@@ -13,144 +13,94 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import re
+import gc
+import os
+import ssl
 import subprocess
 import sys
 import threading
-import time
 import urllib.request
-import zlib
-from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
+import uvloop
 
-from xinfer.testing.reference_reply import Behaviour, HangUp, Reply, Served, failure
+from xinfer.testing.reference_behaviour import Behaviour, Served
+from xinfer.testing.reference_clock import Clock
+from xinfer.testing.reference_connection import Connection, tokens
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 __all__ = ["Behaviour", "ReferenceServer", "Remote", "Served", "serving", "spawned", "tokens"]
 
-KNOWN_FIELDS = frozenset({"model", "prompt", "max_tokens", "temperature", "stream"})
-LETTERS_PER_TOKEN = 4
-VOCABULARY = 50_000
-REDIRECTION = 3
-
-
-def tokens(text: str) -> list[int]:
-    """Tokenize as this server does: every four letters of a word are one token."""
-    size = LETTERS_PER_TOKEN
-    pieces = (word[i : i + size] for word in text.split() for i in range(0, len(word), size))
-    return [zlib.crc32(piece.encode()) % VOCABULARY for piece in pieces]
+BACKLOG = 4096
 
 
 class ReferenceServer:
     """Serves one behaviour at a time on a loopback port."""
 
-    def __init__(self, behaviour: Behaviour) -> None:
+    def __init__(self, behaviour: Behaviour, tls: ssl.SSLContext | None = None) -> None:
         self.behaviour = behaviour
         self.log: list[Served] = []
         self.port = 0
+        self.connections = 0
+        """How many have been accepted."""
+        self.open: set[Connection] = set()
+        self._tls = tls
         self._stopped = asyncio.Event()
 
     @property
     def url(self) -> str:
         """The base address, without ``/v1``."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'http' if self._tls is None else 'https'}://127.0.0.1:{self.port}"
 
     async def serve(self, port: int, ready: Callable[[], object]) -> None:
         """Answer on a loopback port until stopped; port 0 takes a free one."""
         self._loop = asyncio.get_running_loop()
-        self._server = await asyncio.start_server(self._connection, "127.0.0.1", port, backlog=1024)
+        self.clock = Clock(self._loop)
+        self._server = await self._loop.create_server(
+            lambda: Connection(self), "127.0.0.1", port, backlog=BACKLOG, ssl=self._tls
+        )
         self.port = self._server.sockets[0].getsockname()[1]
         ready()
         await self._stopped.wait()
+        self.clock.close()
 
     def stop(self) -> None:
         """End :meth:`serve`, from any thread."""
-        self._loop.call_soon_threadsafe(self._leave)
+        self._loop.call_soon_threadsafe(self.leave)
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
+        """End :meth:`serve` and every connection, as a server that dies."""
         self._server.close()
+        for connection in tuple(self.open):
+            connection.abort()
         self._stopped.set()
 
-    async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(HangUp, ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-            length = re.search(r"^content-length: *(\d+)", head, re.IGNORECASE | re.MULTILINE)
-            body = await reader.readexactly(int(length[1]) if length else 0)
-            method, path, _ = head.split(" ", 2)
-            await self._route(method, path, head, body, writer)
-        writer.close()
-
-    async def _route(self, method: str, path: str, head: str, body: bytes, writer: asyncio.StreamWriter) -> None:
-        match method, path:
-            case "POST", "/v1/completions":
-                await self._complete(msgspec.json.decode(body), head, writer)
-            case "POST", "/tokenize" if self.behaviour.tokenizer in msgspec.json.decode(body):
-                text = msgspec.json.decode(body)[self.behaviour.tokenizer]
-                _answer(writer, HTTPStatus.OK, {"tokens": tokens(text)})
-            case "GET", "/health":
-                _answer(writer, HTTPStatus.OK, {"status": "ok"})
-            case "GET", "/v1/models":
-                _answer(writer, HTTPStatus.OK, {"object": "list", "data": [{"id": "reference", "object": "model"}]})
-            case "GET", "/log":
-                _answer(writer, HTTPStatus.OK, self.log)
-            case "PUT", "/behaviour":
-                self.behaviour = msgspec.json.decode(body, type=Behaviour)
-                self.log = []
-                _answer(writer, HTTPStatus.OK, self.behaviour)
-            case _:
-                _answer(writer, HTTPStatus.NOT_FOUND, failure(f"{method} {path} is not served"))
-        await writer.drain()
-
-    async def _complete(self, request: dict[str, Any], head: str, writer: asyncio.StreamWriter) -> None:
-        prompt = request["prompt"]
-        served = Served(
-            received_ns=time.perf_counter_ns(), prompt=prompt if isinstance(prompt, str) else str(prompt),
-            prompt_tokens=len(tokens(prompt) if isinstance(prompt, str) else prompt),
-            max_tokens=request["max_tokens"], fields=sorted(request),
-            wants_usage=bool((request.get("stream_options") or {}).get("include_usage")),
-        )  # fmt: skip
-        self.log.append(served)
-        is_well = len(self.log) <= self.behaviour.healthy
-        does = msgspec.structs.replace(self.behaviour, fail=None, status=200) if is_well else self.behaviour
-        if does.fail == "leave":
-            self._leave()
-        elif not _refused(does, request, head, writer):
-            await Reply(does, served, writer).run()
+    def become(self, behaviour: Behaviour) -> None:
+        """Replace the behaviour and empty the log."""
+        self.behaviour = behaviour
+        self.log = []
 
 
-def _answer(writer: asyncio.StreamWriter, status: int, document: object) -> None:
-    body = msgspec.json.encode(document)
-    head = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nContent-Type: application/json\r\n"
-    where = "Location: /elsewhere\r\n" if status // 100 == REDIRECTION else ""
-    writer.write(f"{head}{where}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body)
+def context(certificate: str, key: str) -> ssl.SSLContext:
+    """Return what a server needs to speak TLS, from two PEM files."""
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    made.load_cert_chain(certificate, key)
+    return made
 
 
-def _refused(does: Behaviour, request: dict[str, Any], head: str, writer: asyncio.StreamWriter) -> bool:
-    """Answer requests that the behaviour refuses; return whether this was one."""
-    unknown = set(request) - KNOWN_FIELDS if does.refuses == () else set(request) & set(does.refuses or ())
-    key = re.search(r"^authorization: *Bearer (\S+)", head, re.IGNORECASE | re.MULTILINE)
-    if does.api_key is not None and (key is None or key[1] != does.api_key):
-        _answer(writer, HTTPStatus.UNAUTHORIZED, failure(f"incorrect key: {key[1] if key else None}"))
-    elif unknown:
-        _answer(writer, HTTPStatus.BAD_REQUEST, failure(f"unknown fields: {', '.join(sorted(unknown))}"))
-    elif not does.token_ids and not isinstance(request["prompt"], str):
-        _answer(writer, HTTPStatus.UNPROCESSABLE_ENTITY, failure("prompt must be a string"))
-    elif does.status != HTTPStatus.OK:
-        _answer(writer, does.status, failure("as it was told to"))
-    else:
-        return False
-    return True
+def _run(server: ReferenceServer, port: int, ready: Callable[[], object]) -> None:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(server.serve(port, ready))
 
 
 @contextlib.contextmanager
-def serving(behaviour: Behaviour) -> Iterator[ReferenceServer]:
-    """Run a server in a thread of this process."""
-    server, ready = ReferenceServer(behaviour), threading.Event()
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve(0, ready.set)), daemon=True)
+def serving(behaviour: Behaviour, tls: ssl.SSLContext | None = None) -> Iterator[ReferenceServer]:
+    """Run a server in a thread of this process; it is late by up to two milliseconds."""
+    server, ready = ReferenceServer(behaviour, tls), threading.Event()
+    thread = threading.Thread(target=_run, args=(server, 0, ready.set), daemon=True)
     thread.start()
     ready.wait()
     try:
@@ -163,8 +113,9 @@ def serving(behaviour: Behaviour) -> Iterator[ReferenceServer]:
 class Remote:
     """A server in a process of its own, whose work cannot delay its client."""
 
-    def __init__(self, port: int) -> None:
-        self.url = f"http://127.0.0.1:{port}"
+    def __init__(self, url: str, pid: int) -> None:
+        self.url = url
+        self.pid = pid
 
     def become(self, behaviour: Behaviour) -> None:
         """Replace the behaviour and empty the log."""
@@ -174,21 +125,30 @@ class Remote:
         """Return what was done with each completion request, in the order in which they arrived."""
         return msgspec.json.decode(self._ask("/log"), type=list[Served])
 
+    def cpu_s(self) -> float:
+        """Return the processor time that the server has used."""
+        return float(self._ask("/cpu"))
+
     def _ask(self, path: str, body: bytes | None = None) -> bytes:
         request = urllib.request.Request(self.url + path, body, method="PUT" if body else "GET")  # noqa: S310
-        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 -- loopback only
+        unverified = ssl._create_unverified_context()  # noqa: S323, SLF001 -- loopback only
+        with urllib.request.urlopen(request, timeout=30, context=unverified) as answer:  # noqa: S310 -- loopback only
             content: bytes = answer.read()
         return content
 
 
 @contextlib.contextmanager
-def spawned(behaviour: Behaviour) -> Iterator[Remote]:
-    """Run a server in a process of its own."""
-    written = msgspec.json.encode(behaviour).decode()
-    argv = [sys.executable, "-m", __name__, "--port", "0", "--behaviour", written]
+def spawned(behaviour: Behaviour, *, core: int | None = None, tls: tuple[str, str] | None = None) -> Iterator[Remote]:
+    """Run a server in a process of its own; ``tls`` are the paths of a certificate and its key."""
+    argv = [sys.executable, "-m", __name__]
+    argv += [] if core is None else ["--core", str(core)]
+    argv += [] if tls is None else ["--certificate", tls[0], "--key", tls[1]]
     with subprocess.Popen(argv, stdout=subprocess.PIPE) as process:
         try:
-            yield Remote(int(process.stdout.readline() if process.stdout else 0))
+            port = int(process.stdout.readline() if process.stdout else 0)
+            remote = Remote(f"{'http' if tls is None else 'https'}://127.0.0.1:{port}", process.pid)
+            remote.become(behaviour)
+            yield remote
         finally:
             process.terminate()
 
@@ -198,10 +158,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="A completion server with exactly known behaviour.")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--behaviour", default="{}", help="JSON; the fields are those of Behaviour")
+    parser.add_argument("--core", type=int, help="run on this core only, where the system allows it")
+    parser.add_argument("--certificate", help="speak TLS: a certificate chain as PEM")
+    parser.add_argument("--key", help="its private key as PEM")
     options = parser.parse_args()
-    server = ReferenceServer(msgspec.json.decode(options.behaviour, type=Behaviour))
+    if options.core is not None and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {options.core})
+    gc.disable()  # a collection would hold up every stream; what runs in a circle here is small
+    tls = context(options.certificate, options.key) if options.certificate else None
+    server = ReferenceServer(msgspec.json.decode(options.behaviour, type=Behaviour), tls)
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(server.serve(options.port, lambda: print(server.port, flush=True)))  # noqa: T201
+        _run(server, options.port, lambda: print(server.port, flush=True))  # noqa: T201
 
 
 if __name__ == "__main__":

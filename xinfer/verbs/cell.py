@@ -12,9 +12,10 @@ import msgspec
 from xinfer import __version__, apikey, flow, judgement, record
 from xinfer.errors import ConfigError, EngineError, XinferError
 from xinfer.judgement import detect
-from xinfer.measuring import load, metrics, validity
+from xinfer.loadgens import peers
+from xinfer.loadgens import running as loadgens
+from xinfer.measuring import conditions, load, metrics, resources, validity
 from xinfer.measuring.client import Target
-from xinfer.measuring.resources import Usage, usage
 from xinfer.parity import interview
 from xinfer.record import Failure, Record
 
@@ -22,8 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from xinfer.config.compose import Composer
-    from xinfer.facts import Hardware
     from xinfer.flow import Ask, Planned
+    from xinfer.loadgens.peers import Loadgen
+    from xinfer.measuring.conditions import Conditions
+    from xinfer.plan import LaunchPlan
     from xinfer.running.server import Server
     from xinfer.spec import Workload
 
@@ -44,6 +47,8 @@ class Attempt:
         self.progress = progress
         self.api_key: str | None = None
         self.packages: Sequence[str] = ()
+        self.conditions: Conditions | None = None
+        """What the machine was like before its server was started."""
         self.config: dict[str, Any] = {}
         self.planned: Planned | None = None
         self.record: Record | None = None
@@ -103,13 +108,16 @@ class Attempt:
             version=self.planned.launch.version if self.planned.launch else None, workload=asked.workload,
             slots=asked.capacity.concurrency, tokens=asked.capacity.input_tokens + asked.capacity.output_tokens,
             context_length=asked.config["context_length"], dtype=asked.config["dtype"], rules=asked.pack.name,
+            loadgen=asked.config["loadgen"],
         )  # fmt: skip
 
     def judge(self) -> Planned:
         """Compose and decide; raise Refused when the rules say no."""
         self.config = self._composer.compose(self.overrides)
+        peers.check(str(self.config.get("loadgen", peers.OWN)))
         self.planned = judgement.first(self.config, self._composer)
         judgement.launched(self.planned)
+        load.check(self.planned.ask.workload)
         self.api_key = apikey.find(self.config, self._typed_key, os.environ)
         return self.planned
 
@@ -118,30 +126,91 @@ class Attempt:
         self._begin()
         self.planned = judgement.here(self.judged, self._composer, self.progress, port=port, capacity=capacity)
 
-    def load(self, server: Server | None) -> None:
-        """Load the server and keep what was seen; without a server of ours, the one that runs already."""
-        launch, asked = judgement.launched(self.judged), self.asked
-        self.was_loaded = True
-        busy = _load_average(detect())
-        key = self._external_key(asked.engine) if server is None else self.api_key
-        target = Target(url=launch.url, model=launch.model, request=launch.request, api_key=key)
-        before = Usage(None, None) if server is None else usage(server.pids())
-        self.progress(f"measuring workload {asked.workload.name}")
-        samples = load.drive(target, asked.workload, run_id=self.run)
-        after = Usage(None, None) if server is None else usage(server.pids())
-        self.make_directory()
-        load.write(samples, self.directory / "samples.jsonl")
-        cpu_s = None if after.cpu_s is None or before.cpu_s is None else round(after.cpu_s - before.cpu_s, 3)
-        numbers = msgspec.structs.replace(
-            metrics.summarize(samples, asked.workload),
-            ready_s=server and server.startup.ready_s, first_request_s=server and server.startup.first_request_s,
-            peak_rss=after.peak_rss, cpu_s=cpu_s,
+    def look(self, launch: LaunchPlan) -> Conditions:
+        """Look at the machine while no server of ours runs on it."""
+        self.conditions = conditions.take(
+            self.judged.decision.spec, launch, detect(), flow.home(self.config), self.progress
+        )
+        return self.conditions
+
+    def peer(self) -> Loadgen | None:
+        """Return somebody else's load generator, if one was asked for, with what it needs."""
+        name, asked, decision = self.config["loadgen"], self.asked, self.judged.decision
+        if name == peers.OWN:
+            return None
+        is_ours = decision.engine != "external"
+        place = peers.Place(
+            specs=(*((decision.spec,) if is_ours else ()), *asked.family.specs(asked.day)), hardware=asked.hardware,
+            launch=judgement.launched(self.judged) if is_ours else None, home=str(flow.home(self.config)),
+            python=flow.interpreter(), installer=self.config["installer"],
         )  # fmt: skip
+        return peers.plan(name, place, asked.workload)
+
+    def load(self, server: Server | None, loadgen: Loadgen | None = None) -> None:
+        """Load the server and keep what was seen; without a server of ours, the one that runs already."""
+        self.was_loaded = True
+        before = self.conditions or self.look(judgement.launched(self.judged))
+        if loadgen is None:
+            self._load(server, before)
+        else:
+            self._load_by(loadgen, server, before)
+
+    def _target(self, server: Server | None) -> Target:
+        launch = judgement.launched(self.judged)
+        key = self._external_key(self.asked.engine) if server is None else self.api_key
+        return Target(
+            url=launch.url, model=launch.model, request=launch.request, api_key=key,
+            tokenizer=launch.outside(launch.tokenizer),
+        )  # fmt: skip
+
+    def _load_by(self, loadgen: Loadgen, server: Server | None, before: Conditions) -> None:
+        """Let somebody else's program do it, and keep its numbers as its own: xinfer has seen none of its stamps."""
+        self.progress(f"measuring workload {self.asked.workload.name} by {loadgen.peer.title}")
+        self.make_directory()
+        target = self._target(server) if loadgen.peer.scope == "http" else None
+        started_ns = time.perf_counter_ns()
+        with resources.watching(server.pids if server else tuple) as watch:
+            found = loadgens.run(loadgen, target, self.asked.workload, run_id=self.run, directory=self.directory)
+        resources.write(watch.seen, self.directory / "resources.jsonl")
+        span = (started_ns, time.perf_counter_ns())
+        used = conditions.used(before, watch.seen, span, is_ours=server is not None)
+        startup, numbers = server.startup if server else None, found.metrics
+        if isinstance(numbers, metrics.Metrics):
+            numbers = conditions.completed(numbers, used, startup)
+        foreign = msgspec.to_builtins(found)
+        del foreign["metrics"]
         self._fields |= {
             "metrics": msgspec.to_builtins(numbers),
-            "capabilities": msgspec.to_builtins(samples.run.capabilities),
-            "flags": tuple(msgspec.to_builtins(f) for f in validity.flags(samples, asked.workload, load_per_core=busy)),
+            "foreign": foreign,
+            "flags": tuple(msgspec.to_builtins(f) for f in validity.of_machine(used, before.load_per_core)),
+            **conditions.recorded(before, used, None, startup),
         }
+
+    def _load(self, server: Server | None, before: Conditions) -> None:
+        launch, asked, target = judgement.launched(self.judged), self.asked, self._target(server)
+        self.progress(f"measuring workload {asked.workload.name}")
+        with resources.watching(server.pids if server else tuple) as watch:
+            samples = load.drive(target, asked.workload, run_id=self.run)
+        self.make_directory()
+        load.write(samples, self.directory / "samples.jsonl")
+        resources.write(watch.seen, self.directory / "resources.jsonl")
+        startup = server.startup if server else None
+        span = (samples.run.started_ns, samples.run.ended_ns)
+        used = conditions.used(before, watch.seen, span, is_ours=server is not None)
+        numbers = conditions.completed(metrics.summarize(samples, asked.workload), used, startup)
+        limits = conditions.limits(before, numbers, self.judged.decision.spec, launch, asked.workload, samples)
+        self._fields |= {
+            "prompts_hash": samples.run.prompts_hash,
+            "metrics": msgspec.to_builtins(numbers),
+            "capabilities": msgspec.to_builtins(samples.run.capabilities),
+            "flags": tuple(
+                msgspec.to_builtins(f)
+                for f in validity.flags(samples, asked.workload, load_per_core=before.load_per_core, used=used)
+            ),
+            **conditions.recorded(before, used, limits, startup),
+        }
+        if limits.text:
+            self.progress(limits.text)
         if numbers.failed == numbers.requests:
             reasons = sorted({sample.error for sample in samples.measured if sample.error})
             raise EngineError(f"all {numbers.requests} requests failed: {', '.join(reasons)}")
@@ -181,6 +250,7 @@ class Attempt:
                 details=tuple(apikey.hidden(line, self.api_key) for line in error.details),
             )  # fmt: skip
         made = Record(
+            protocol=record.PROTOCOL,
             cell=self.cell, run=self.run, status=status, overrides=self.overrides, failure=failure,
             started=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._started)),
             seconds=flow.seconds_since(self._clock), config=record.shortened(self.config), xinfer=__version__,
@@ -194,10 +264,3 @@ class Attempt:
             return {}
         document = msgspec.to_builtins(self.planned.document())
         return {key: document[key] for key in ("model", "hardware", "decision", "launch")}
-
-
-def _load_average(machine: Hardware) -> float | None:
-    """Return the load of the last minute per core, before anything is started."""
-    if machine.cores is None or not hasattr(os, "getloadavg"):
-        return None
-    return os.getloadavg()[0] / machine.cores

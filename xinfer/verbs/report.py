@@ -24,6 +24,10 @@ _WIDE = 100
 """How much of a failure's message fits a table; the record has all of it."""
 _LONGEST = 1000
 """How much of an error is shown; the value that was refused may be of any length."""
+_HEAD = (
+    *("model", "engine", "workload", "load", "runs", "status"),
+    *("TTFT ms", "TPOT ms", "out tok/s", "of limit", "flags"),
+)
 _MARK = {"met": "met    ", "failed": "FAILED ", "unknown": "unknown"}
 
 
@@ -158,9 +162,22 @@ def _memory(memory: Memory) -> Iterator[str]:
 def result_table(cells: Sequence[Sequence[Record]]) -> str:
     """Print one row per cell, medians where it ran several times; a flagged row says so.
 
-    A row without numbers says why there are none.
+    ``of limit`` is the part of the memory's measured bandwidth that decoding must have used. A row without numbers says
+    why there are none.
     """
-    head = ("model", "engine", "workload", "load", "runs", "status", "TTFT ms", "TPOT ms", "out tok/s", "flags")
+    head = (
+        "model",
+        "engine",
+        "workload",
+        "load",
+        "runs",
+        "status",
+        "TTFT ms",
+        "TPOT ms",
+        "out tok/s",
+        "of limit",
+        "flags",
+    )
     return _aligned([head, *(_row(records) for records in cells)])
 
 
@@ -174,21 +191,27 @@ def _row(records: Sequence[Record]) -> tuple[str, ...]:
     workload = last.config.get("workload") or {}
     first = (
         model or " ".join(last.overrides), (last.decision or {}).get("engine") or "-", workload.get("name", "-"),
-        _load(workload), str(len(able)), last.status,
+        _sent(last, workload), str(len(able)), last.status,
     )  # fmt: skip
     if not able:
         why = one_line(f"{last.failure.stage}: {last.failure.message}") if last.failure else ""
-        return (*first, "-", "-", "-", why if len(why) <= _WIDE else f"{why[: _WIDE - 1]}…")
+        return (*first, "-", "-", "-", "-", why if len(why) <= _WIDE else f"{why[: _WIDE - 1]}…")
     found = [record.metrics or {} for record in able]
     numbers = (
         _number([_p50(each, "ttft") for each in found], 1000), _number([_p50(each, "tpot") for each in found], 1000),
         _number([each.get("output_tps") for each in found], 1),
+        _number([(record.limits or {}).get("decode_share") for record in able], 100, " %"),
     )  # fmt: skip
     flags = dict.fromkeys(str(flag["id"]) for record in able for flag in record.flags)
     return (*first, *numbers, ", ".join(flags) or "-")
 
 
-def _load(workload: Mapping[str, Any]) -> str:
+def _sent(record: Record, workload: Mapping[str, Any]) -> str:
+    """Say how requests were sent, and by whom if not by xinfer."""
+    return f"{load(workload)}, {record.foreign['source']}" if record.foreign else load(workload)
+
+
+def load(workload: Mapping[str, Any]) -> str:
     """Say how requests were sent: so many at once, or at a rate."""
     shape = workload.get("load", "closed")
     if shape == "closed":
@@ -201,11 +224,11 @@ def _p50(metrics: Mapping[str, Any], name: str) -> float | None:
     return value
 
 
-def _number(values: Iterable[float | None], scale: float) -> str:
+def _number(values: Iterable[float | None], scale: float, unit: str = "") -> str:
     from statistics import median  # noqa: PLC0415 -- a printed plan needs none
 
     known = [value for value in values if value is not None]
-    return f"{median(known) * scale:.1f}" if known else "-"
+    return f"{median(known) * scale:.1f}{unit}" if known else "-"
 
 
 def family_row(family: Family) -> dict[str, Any]:

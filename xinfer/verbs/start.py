@@ -17,6 +17,7 @@ from xinfer.verbs import report
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from xinfer.loadgens.peers import Loadgen
     from xinfer.record import Record
     from xinfer.running.server import Server
     from xinfer.spec import Workload
@@ -66,13 +67,14 @@ def _serve(attempts: list[Attempt]) -> list[Attempt]:
             each.progress(each.title)
     try:
         _plan(attempts)
-        with _started(current) as server:
-            current.load(server)
+        loadgen = current.peer()
+        with _started(current, loadgen) as server:
+            current.load(server, loadgen)
             while waiting and (server is None or server.is_alive()):
                 current.close(None)
                 current, *waiting = waiting
                 _link_logs(attempts[0], current)
-                current.load(server)
+                current.load(server, loadgen)
     except XinferError as error:
         current.close(error)
         return waiting if current.was_loaded else _all_closed(waiting, error)
@@ -99,14 +101,19 @@ def _plan(attempts: Sequence[Attempt]) -> None:
 
 
 @contextmanager
-def _started(attempt: Attempt) -> Iterator[Server | None]:
-    """Make the environment and start the server; null where somebody else runs it."""
+def _started(attempt: Attempt, loadgen: Loadgen | None) -> Iterator[Server | None]:
+    """Make what is needed and start the server; null where somebody else runs it, or where there shall be none."""
     launch = judgement.launched(attempt.judged)
-    if launch.engine == "external":
+    needs = [*([] if launch.engine == "external" else [launch]), *([loadgen.needs] if loadgen else [])]
+    if needs:
+        attempt.make_directory()
+    for each in needs:
+        packages = environment.provision(each, progress=attempt.progress, log=attempt.directory / "provision.log")
+        attempt.packages = attempt.packages or packages
+    attempt.look(launch)
+    if launch.engine == "external" or (loadgen and loadgen.peer.scope == "inproc"):
         yield None
         return
-    attempt.make_directory()
-    attempt.packages = environment.provision(launch, progress=attempt.progress, log=attempt.directory / "provision.log")
     attempt.progress(f"starting {launch.engine} on {launch.url}")
     timeout_s = float(attempt.config["start_timeout_s"])
     log = attempt.directory / "engine.log"
@@ -117,7 +124,7 @@ def _started(attempt: Attempt) -> Iterator[Server | None]:
 
 def _link_logs(first: Attempt, later: Attempt) -> None:
     """Let the logs of the one start lie beside each record that it has; where links cannot be, with the first alone."""
-    later.packages = first.packages
+    later.packages, later.conditions = first.packages, first.conditions
     later.make_directory()
     for name in ("provision.log", "engine.log"):
         with suppress(OSError):

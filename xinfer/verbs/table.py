@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +29,8 @@ class Line(NamedTuple):
     only_config: bool
     api_key: str | None = None
     """The key that was typed; ``overrides`` only says that there is one."""
+    paths: Sequence[Path] = ()
+    """Of a verb that takes some."""
 
 
 def _configured(line: Line, composer: Composer) -> dict[str, Any]:
@@ -64,6 +67,16 @@ def _parity(line: Line, composer: Composer) -> int:
     error = comparison.fault(found)
     if error is not None:
         raise error
+    return 0
+
+
+def _compare(line: Line, _composer: Composer) -> int:
+    from xinfer.verbs import compare
+
+    asked = compare.asked(line.overrides)
+    found = compare.run(line.paths, asked)
+    is_terminal = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    print(f"{_json(found)}\n" if asked.format == "json" else compare.text(found, is_terminal=is_terminal), end="")
     return 0
 
 
@@ -182,5 +195,8 @@ def _json(document: object) -> str:
 
 VERBS: dict[str, Callable[[Line, Composer], int]] = {
     "run": _run, "serve": _serve, "plan": _plan, "grid": _grid, "hardware": _hardware, "models": _models,
-    "engines": _engines, "provision": _provision, "parity": _parity, "environments": _environments,
+    "engines": _engines, "provision": _provision, "parity": _parity, "compare": _compare,
+    "environments": _environments,
 }  # fmt: skip
+TAKING_PATHS = {"compare"}
+"""The verbs whose other words are paths."""
