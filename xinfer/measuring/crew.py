@@ -58,6 +58,15 @@ def usable_cores() -> tuple[int | None, ...]:
     )
 
 
+def left_to_the_server() -> tuple[int, ...] | None:
+    """Return the cores that a server may use without disturbing its load: all but the last, where there are several.
+
+    Null where cores cannot be chosen, or there is one only.
+    """
+    usable = [core for core in usable_cores() if core is not None]
+    return tuple(usable[:-1]) or None
+
+
 def environment() -> dict[str, str]:
     """Return the variables of a Python that has its modules from where this one has them, wherever it is started."""
     return {**os.environ, "PYTHONPATH": os.pathsep.join(str(Path(path).absolute()) for path in sys.path)}

@@ -25,7 +25,7 @@ from xinfer.running import weights
 from xinfer.running.server import Server, Startup
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
     from pathlib import Path
     from types import FrameType
 
@@ -50,12 +50,13 @@ def running(
     grace_s: float = 10,
     environ: Mapping[str, str] | None = None,
     api_key: str | None = None,
+    cores: Collection[int] | None = None,
 ) -> Iterator[Server]:
     """Run the plan's server, ready for requests, for the length of the body.
 
-    ``environ`` replaces the inherited environment; the plan's variables are put on top of either. The server asks for
-    ``api_key``, or for none, whatever the environment says. Raises StartError when the server does not get ready,
-    EngineError when it ends before the body does.
+    ``cores`` are those that it may run on; null is all that xinfer may. ``environ`` replaces the inherited environment;
+    the plan's variables are put on top of either. The server asks for ``api_key``, or for none, whatever the
+    environment says. Raises StartError when the server does not get ready, EngineError when it ends before the body.
     """
     variables = _variables(plan, os.environ if environ is None else environ, api_key)
     _check_program(plan, variables.get("PATH", os.defpath))
@@ -65,7 +66,8 @@ def running(
         server = Server(plan, log, grace_s, api_key)
         cached = pagecache.share(weights.files(plan))
         try:
-            server.start(variables)
+            with _on(cores):
+                server.start(variables)
             server.startup = msgspec.structs.replace(_wait_until_ready(server, start_timeout_s), weights_cached=cached)
             try:
                 yield server
@@ -79,6 +81,20 @@ def running(
             server.stop()
     if server.left:
         raise server.error(EngineError, f"left processes that do not obey SIGKILL: {', '.join(server.left)}")
+
+
+@contextmanager
+def _on(cores: Collection[int] | None) -> Iterator[None]:
+    """Let what is started in the body run on these cores; it inherits them from the thread that starts it."""
+    if cores is None:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def _variables(plan: LaunchPlan, inherited: Mapping[str, str], api_key: str | None) -> dict[str, str]:
