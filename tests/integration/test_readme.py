@@ -20,6 +20,7 @@ from xinfer import cli, engines, flow
 from xinfer.config.compose import Composer
 from xinfer.environments import removal
 from xinfer.errors import XinferError
+from xinfer.measuring import validity
 from xinfer.testing import model_files
 from xinfer.verbs import compare, table
 
@@ -188,6 +189,15 @@ def row(key: str) -> list[str]:
 def test_every_option_is_in_the_readme_and_exists(group: str) -> None:
     """Neither more nor fewer."""
     assert sorted(row(group)) == sorted(Composer(engines.conf_directories()).options(group))
+
+
+def test_every_flag_is_in_the_readme_and_exists() -> None:
+    """Whoever sees one finds what it means."""
+    code = Path(validity.__file__).read_text(encoding="utf-8")
+    explained = re.findall(
+        r"^\| (`\w+`(?:, `\w+`)*) \|", TEXT.partition("| flag |")[2].partition("\n\n")[0], re.MULTILINE
+    )
+    assert {name for row in explained for name in re.findall(r"\w+", row)} == set(re.findall(r'\bid="(\w+)"', code))
 
 
 def test_every_exit_code_is_in_the_readme_and_exists() -> None:
