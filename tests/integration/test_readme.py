@@ -195,8 +195,6 @@ def test_every_flag_is_in_the_readme_and_exists() -> None:
     """Whoever sees one finds what it means."""
     code = Path(validity.__file__).read_text(encoding="utf-8")
     rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \|", TEXT.partition("| flag |")[2].partition("\n\n")[0], re.MULTILINE)
-        r"^\| (`\w+`(?:, `\w+`)*) \|", TEXT.partition("| flag |")[2].partition("\n\n")[0], re.MULTILINE
-    )
     assert {name for row in rows for name in re.findall(r"\w+", row)} == set(re.findall(r'\bid="(\w+)"', code))
 
 
