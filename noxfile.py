@@ -106,7 +106,7 @@ def wheel(session: nox.Session) -> None:
 def e2e(session: nox.Session) -> None:
     """Does the real engine run the real model, and are its numbers true to their raw stamps?"""
     _install(session, "test", editable=False)
-    session.run("pytest", "-m", "e2e", "tests/e2e", *session.posargs)
+    session.run("pytest", "-m", "e2e", *(session.posargs or ["tests/e2e"]))
 
 
 @nox.session(default=False)
