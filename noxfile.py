@@ -19,7 +19,14 @@ PURE = (
     *("judging/decision", "judging/disagreement", "judging/packs", "judging/predicates", "judging/rules"),
     *("loadgens/aiperf", "loadgens/foreign", "loadgens/guidellm", "loadgens/llama_bench", "loadgens/peers"),
     *("loadgens/sglang_bench", "loadgens/vllm_bench"),
-    *("measuring/cuts", "measuring/distribution", "measuring/metrics", "measuring/schedule", "measuring/statistics"),
+    *(
+        "measuring/cuts",
+        "measuring/distribution",
+        "measuring/metrics",
+        "measuring/framing",
+        "measuring/schedule",
+        "measuring/statistics",
+    ),
     *("measuring/roofline", "measuring/usage", "measuring/validity", "measuring/work"),
     *("parity/agreement", "parity/answers", "parity/dialects"),
     *(

@@ -35,7 +35,7 @@ from xinfer.spec import Workload
 from xinfer.testing.reference_server import Behaviour, Remote, spawned
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from xinfer.flow import Planned
     from xinfer.measuring.samples import Sample
@@ -191,17 +191,15 @@ def installed(clients: Sequence[str], cell: Planned, directory: Path) -> dict[st
     return made
 
 
-def compare(clients: Sequence[str], loads: Sequence[str], rounds: int, directory: Path) -> list[Row]:
-    """Run every client at every load, in turns."""
+def compare(clients: Sequence[str], loads: Sequence[str], rounds: int, directory: Path) -> Iterator[Row]:
+    """Run every client at every load, in turns, and yield each row as it is there."""
     able = installed(clients, planned("llama_cpp"), directory)
-    rows = []
     with spawned(Behaviour(), core=SERVER_CORE) as server:
         os.sched_setaffinity(0, {CLIENT_CORE})
         for turn in range(rounds):
             for name in loads:
                 order = [clients[(turn + place) % len(clients)] for place in range(len(clients))]
-                rows += [_told(measure(client, able[client], name, server, turn)) for client in order]
-    return rows
+                yield from (_told(measure(client, able[client], name, server, turn)) for client in order)
 
 
 def _told(row: Row) -> Row:
@@ -260,9 +258,11 @@ def main() -> None:
         if asked.engine:
             print(msgspec.json.encode(engine_rates(asked.engine, asked.rounds, Path(directory))).decode())
             return
-        rows = compare(asked.clients, asked.loads, asked.rounds, Path(directory))
-    if asked.json:
-        asked.json.write_bytes(msgspec.json.encode(rows))
+        rows = []
+        for row in compare(asked.clients, asked.loads, asked.rounds, Path(directory)):
+            rows.append(row)
+            if asked.json:  # written each time: an hour's work is not lost by its last minute
+                asked.json.write_bytes(msgspec.json.encode(rows))
     table = fidelity_table.markdown(rows)
     if asked.markdown:
         asked.markdown.write_text(table, encoding="utf-8")

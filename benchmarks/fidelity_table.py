@@ -22,10 +22,10 @@ connection is made, which is a part of their error. p99 interpolates over each r
 nearly the slowest). TPOT is (last - first) / (tokens - 1) of single requests: GuideLLM calls that inter-token latency,
 AIPerf too (with the server's token count); for SGLang it is computed from the gaps it keeps, as its own goes on to
 [DONE]. tokens/s is all tokens over the time from the first request to the end of the last: the tool's own figure, for
-GuideLLM computed from its requests. CPU is that of the client's whole tree of processes between the first measured
-request's arrival and the last one's end, read from the kernel's clock of each process; importing is not in it.
-Full speed is 16 streams from a server that does not wait. "Says so": whether the tool itself warns, where its median
-TTFT is more than 5 ms off, or TPOT or tokens/s more than 3 %."""
+GuideLLM and AIPerf computed from the times of their requests. CPU is that of the client's whole tree of processes
+between the first measured request's arrival and the last one's end, read from the kernel's clock of each process;
+importing is not in it. Full speed is 16 streams from a server that does not wait. "Says so": whether the tool itself
+warns, where its median TTFT is more than 5 ms off, or TPOT or tokens/s more than 3 %."""
 
 
 def quantile(values: Iterable[float], p: float) -> float:

@@ -1,7 +1,7 @@
 """How true the reference server is to its own schedule, and what a token costs it.
 
-``python benchmarks/reference_server.py [--streams N…] [--cores SERVER CLIENT]`` prints a table. The client here reads and
-throws away: it is nobody's client, and only has to be cheaper than any that is to be held against the server.
+``python benchmarks/reference_server.py [--streams N…] [--cores SERVER CLIENT]`` prints a table. The client here reads
+and throws away: it is nobody's client, and only has to be cheaper than any that is to be held against the server.
 """
 
 from __future__ import annotations

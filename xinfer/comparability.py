@@ -28,8 +28,8 @@ PATIENCE = ("name", "timeout_s")
 """What of a workload changes no number: how it is called, and when a request counts as failed."""
 DEVIATION = 0.01
 """How far the tokens of a request may differ, as a part: some engines put a control token of their own in front."""
-_NOT_SPEED = ("id", "os_version", "kernel", "profile")
-"""What of a machine an update changes, how it was asked for, and the hash over the rest."""
+_NOT_SPEED = ("id", "os_version", "kernel")
+"""What of a machine's fingerprint an update changes, and the hash over the rest."""
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,8 +46,7 @@ def keys(made: Record) -> Keys:
     """Return what must be the same, by names that a user can find in the record; null is not known."""
     numbers, spec = made.metrics or {}, (made.decision or {}).get("spec") or {}
     found: dict[str, Any] = {"protocol": made.protocol, "loadgen": (made.foreign or {}).get("source", OWN)}
-    found["scope"] = numbers.get("scope")
-    found |= {f"machine.{name}": value for name, value in _machine(made)}
+    found |= {"scope": numbers.get("scope"), "machine": made.machine and dict(_machine(made.machine))}
     found |= {key: spec.get(key.partition(".")[2]) for key in ("model.family", "model.size")}
     found |= {key: spec.get(key.partition(".")[2]) for key in (*ALLOWABLE["quantization"], *ARTEFACT)}
     if (made.launch or {}).get("base_url"):
@@ -57,6 +56,8 @@ def keys(made: Record) -> Keys:
         if field.name not in PATIENCE:
             default = None if field.required else field.default
             found[f"workload.{field.name}"] = asked.get(field.name, default)
+    if found["workload.warmup"] is None:
+        found["workload.warmup"] = max(2, found["workload.concurrency"] or 1)  # as Workload.warmups
     found["prompts_hash"] = made.prompts_hash
     fine = (numbers.get("requests") or 0) - (numbers.get("failed") or 0)
     for key in WORK[1:]:
@@ -65,13 +66,13 @@ def keys(made: Record) -> Keys:
     return found
 
 
-def _machine(made: Record) -> Iterator[tuple[str, Any]]:
+def _machine(facts: Keys) -> Iterator[tuple[str, Any]]:
     """Yield what a machine's speed depends on; memory in whole GiB, since kernels differ in what they keep."""
-    for name, value in (made.machine or made.hardware or {}).items():
+    for name, value in facts.items():
         if name == "memory_gib":
             yield name, None if value is None else round(value)
-        elif name == "gpus" and isinstance(value, list):
-            yield name, [{key: fact for key, fact in gpu.items() if key != "driver"} for gpu in value]
+        elif name == "gpus":
+            yield name, [{key: fact for key, fact in gpu.items() if key != "driver"} for gpu in value or ()]
         elif name not in _NOT_SPEED:
             yield name, value
 
@@ -82,23 +83,31 @@ def differences(
     """Return what forbids to compare two records, and what differs by the user's leave (names in ``ALLOWABLE``).
 
     What must be known to be compared and is not known in both is a difference too. Other load generators keep no
-    account of their prompts, and not all of them of tokens: of theirs what is known is compared.
+    account of their prompts, and not all of them of tokens: of theirs what is known is compared. Where the protocol is
+    not the same, that is all there is to say.
     """
-    needed = {"protocol", "scope", *(WORK if one["loadgen"] == OWN else ())}
-    unequal = [
-        name
-        for name in dict.fromkeys((*one, *other))
-        if not _is_equal(name, one.get(name), other.get(name)) or (name in needed and one[name] is None)
-    ]
-    free = {key for each in allowed for key in ALLOWABLE[each]} & set(unequal)
+    found = list(_unequal(one, other))
+    if found and found[0].key == "protocol":
+        return (found[0],), ()
+    free = {key for each in allowed for key in ALLOWABLE[each]} & {each.key for each in found}
     if free:
-        unequal = [name for name in unequal if name not in ARTEFACT]
-    found = [Difference(key=name, values=(one.get(name), other.get(name))) for name in unequal]
+        found = [each for each in found if each.key not in ARTEFACT]
     refused = tuple(each for each in found if each.key not in free)
     return refused, tuple(each for each in found if each.key in free)
 
 
-def _is_equal(name: str, one: Any, other: Any) -> bool:
-    if name.endswith(" per request") and one is not None and other is not None:
+def _unequal(one: Keys, other: Keys) -> Iterator[Difference]:
+    needed = {"protocol", "scope", "machine", *(WORK if one["loadgen"] == OWN else ())}
+    for key in dict.fromkeys((*one, *other)):
+        first, second = one.get(key), other.get(key)
+        if key == "machine" and first and second:
+            facts = (name for name in dict.fromkeys((*first, *second)) if first.get(name) != second.get(name))
+            yield from (Difference(key=f"machine.{n}", values=(first.get(n), second.get(n))) for n in facts)
+        elif not _is_equal(key, first, second) or (key in needed and first is None):
+            yield Difference(key=key, values=(first, second))
+
+
+def _is_equal(key: str, one: Any, other: Any) -> bool:
+    if key.endswith(" per request") and one is not None and other is not None:
         return bool(abs(one - other) <= DEVIATION * max(one, other))
     return bool(one == other)

@@ -98,5 +98,6 @@ FACTS: dict[str, Fact] = {
     "hw.gpu_memory_gib": Fact("number", "memory of each GPU in GiB", "hw.gpu.memory_gib"),
     "hw.compute_capability": Fact("number", "NVIDIA's compute capability", "hw.gpu.compute_capability"),
     "engine.version": Fact("version", "the version that would be installed", "engine.version"),
+    "engine.own": Fact("flag", "whether the user's own interpreter is to run it", None),
 }
 """Every fact a rule may ask about. Adding one means filling it in ``rules.gather``."""

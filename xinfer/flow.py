@@ -137,7 +137,7 @@ def plan(asked: Ask, composer: Composer, *, port: int | None = None, python: str
     tokens = _context(asked, asked.candidates[0]) * asked.capacity.concurrency
     made = decision.decide(
         asked.pack, asked.candidates, asked.hardware, asked.prefer,
-        engine=None if name == "auto" else name, broken=broken, tokens=tokens,
+        engine=None if name == "auto" else name, broken=broken, tokens=tokens, python=asked.engine.get("python"),
     )  # fmt: skip
     today = _today(asked, made, composer, broken)
     if made.engine is None:
@@ -180,7 +180,9 @@ def _today(
     if asked.pack.name == disagreement.TODAY:
         return None
     path = composer.file("rules", disagreement.TODAY)
-    verdicts = decision.judge_all(packs.load(read(path), str(path)), made.spec, asked.hardware, broken)
+    verdicts = decision.judge_all(
+        packs.load(read(path), str(path)), made.spec, asked.hardware, broken, asked.engine.get("python")
+    )
     return disagreement.between(made.verdicts, verdicts)
 
 

@@ -48,6 +48,8 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
     """Tools, fetched files and what is made of them, in order; engines share them."""
     argv: Argv = ()
     env: dict[str, str] = {}
+    unset: tuple[str, ...] = ()
+    """Variables that the server does not inherit: set elsewhere on the machine, they would overrule the flags."""
     because: dict[str, str] = {}
     """For every flag and environment variable, the rule or fact that put it there."""
     host: str = "127.0.0.1"
@@ -78,6 +80,16 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
         return (*variables, *program) if program else ()
 
     @property
+    def inherits_not(self) -> tuple[str, ...]:
+        """Return the variables that are taken away; what the user has set for this engine stays."""
+        return tuple(name for name in self.unset if name not in self.env)
+
+    @property
+    def without(self) -> Argv:
+        """The words that stand before a command to take them away."""
+        return ("env", *(word for name in self.inherits_not for word in ("-u", name))) if self.inherits_not else ()
+
+    @property
     def url(self) -> str:
         """The server's base address, without ``/v1``."""
         return self.base_url or f"http://{self.host}:{self.port}"
@@ -91,7 +103,8 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
     def shell(self) -> Iterator[str]:
         """Yield the lines a person can paste: install commands, then the launch command."""
         yield from (shlex.join(step) for step in self.install)
-        yield " ".join([*(f"{k}={shlex.quote(v)}" for k, v in self.env.items()), shlex.join(self.argv)])
+        variables = [*self.without, *(f"{k}={shlex.quote(v)}" for k, v in self.env.items())]
+        yield " ".join([*variables, shlex.join(self.argv)])
 
 
 RESERVED = {"host": "engine=external", "port": "port="}

@@ -25,7 +25,7 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     trace: str | None = None
     """A file of JSON lines with ``timestamp`` (ms), ``input_length`` and ``output_length``, as Mooncake's are."""
     shared_prefix: float = 0.0
-    """The part of each prompt that all prompts share, from 0 to 1; the rest is unlike every other."""
+    """The part of each prompt that all prompts share, from 0 to 1; the rest, a nonce first, is unlike every other."""
     requests: int = 1
     """How many measured requests are sent at least."""
     seconds: float = 0.0

@@ -90,6 +90,7 @@ class Vllm:
             device="cpu" if variant == "cpu" else "gpu",
             model=job.spec.family,
             request={"ignore_eos": True},
+            unset=("VLLM_CPU_KVCACHE_SPACE",) if variant == "cpu" else (),  # it overrules --kv-cache-memory-bytes
             memory=_overhead(variant),
             notes=_notes(asked, engine.version),
             **command.parts,

@@ -67,7 +67,7 @@ def test_the_first_run_measures_the_default_model_on_llama_cpp(first: Done) -> N
     assert record["decision"]["engine"] == "llama_cpp"
     assert record["decision"]["spec"]["family"] == "smollm2-135m-instruct"
     assert any(package.startswith("xllamacpp==") for package in record["packages"])
-    assert record["files"] == ["engine.log", "provision.log", "samples.jsonl"]
+    assert record["files"] == ["engine.log", "provision.log", "resources.jsonl", "samples.jsonl"]
     assert "smollm2-135m-instruct" in first.out
     assert "llama_cpp" in first.out
 
@@ -116,6 +116,23 @@ def test_the_server_saw_what_the_client_counted(first: Done) -> None:
     weights = record["decision"]["spec"]["bytes"]
     assert metrics["peak_rss"] > weights
     assert metrics["peak_rss"] < 4 * 1024**3
+
+
+def test_the_distance_from_the_machines_limit_follows_from_the_file(first: Done) -> None:
+    """Each step reads all of Q4_1's weights, the embedding too, which is the head."""
+    (record,) = first.records
+    limits, metrics, asked = record["limits"], record["metrics"], record["config"]["workload"]
+    weights = record["decision"]["spec"]["bytes"]
+    assert 0.95 * weights < limits["weights_bytes"] < weights
+    cached = 2 * 30 * 3 * 64 * 2 * (asked["input_tokens"] + asked["output_tokens"] / 2)
+    assert limits["step_bytes"] == pytest.approx(limits["weights_bytes"] + cached * limits["batch"])
+    moved = limits["step_bytes"] / metrics["tpot"]["p50"]
+    assert limits["decode_bytes_per_s"] == pytest.approx(moved)
+    assert limits["decode_share"] == pytest.approx(moved / record["ceilings"]["bandwidth"])
+    assert limits["decode_share"] > 0
+    assert limits["text"] in first.err
+    assert record["startup"]["kind"] in {"cold", "mixed", "warm"}
+    assert record["machine"]["id"] == record["ceilings"]["fingerprint"]
 
 
 def test_a_second_run_reuses_the_environment_and_names_the_same_cell(first: Done, home: Path, tmp_path: Path) -> None:

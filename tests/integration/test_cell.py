@@ -358,6 +358,42 @@ def test_an_external_server_is_measured_and_left_alone(command: Ask, tmp_path: P
     assert KEY not in done.stdout + done.stderr
 
 
+@pytest.mark.parametrize("typed", [f"api_key={KEY}", "api_key_env=MY_KEY"], ids=["typed", "in-a-variable"])
+def test_an_external_servers_key_is_given_as_any_others(command: Ask, tmp_path: Path, typed: str) -> None:
+    """It is sent with every request, the probe's and the sample's too, and written nowhere."""
+    with serving(Behaviour(api_key=KEY)) as server:
+        done = command(*EXTERNAL, f"engine.url={server.url}", typed, MY_KEY=KEY)
+        asked = len(server.log)
+    assert done.returncode == 0, done.stderr
+    found = only(tmp_path)
+    assert found.metrics is not None
+    assert (found.status, found.metrics["failed"]) == ("ok", 0)
+    assert asked > found.metrics["requests"]
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert [path for path in written if KEY in path.read_text(encoding="utf-8")] == []
+    assert KEY not in done.stdout + done.stderr
+
+
+def test_without_its_key_an_external_server_is_not_measured(ask: Ask, tmp_path: Path) -> None:
+    """It says so itself, in one line."""
+    with serving(Behaviour(api_key=KEY)) as server:
+        done = ask(*OWN, *EXTERNAL, f"engine.url={server.url}")
+    assert done.returncode == 4
+    assert "no completion: http 401: " in done.stderr
+    assert only(tmp_path).status == "failed"
+
+
+def test_two_keys_for_one_server_are_one_too_many(ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which of them was meant is not guessed."""
+    monkeypatch.setenv("MY_KEY", KEY)
+    with serving(Behaviour()) as server:
+        done = ask(*OWN, *EXTERNAL, f"engine.url={server.url}", "engine.api_key_env=MY_KEY", "api_key_env=MY_KEY")
+    assert (done.returncode, server.log, records(tmp_path)) == (2, [], [])
+    assert done.stderr.splitlines()[-1] == (
+        "xinfer: engine.api_key_env= and api_key= or api_key_env= both give a key; leave one of them out"
+    )
+
+
 def test_a_wrong_key_is_not_repeated(ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Careless servers show it in their error; it goes neither to the terminal nor into the record."""
     wrong = "sk-wrong-but-secret"

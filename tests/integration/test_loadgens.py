@@ -13,6 +13,7 @@ import pytest
 
 from xinfer.errors import ConfigError, RequestError
 from xinfer.loadgens import peers, running
+from xinfer.loadgens.aiperf import AiPerf
 from xinfer.loadgens.foreign import Foreign, Inproc, Peer, Task
 from xinfer.loadgens.peers import Loadgen
 from xinfer.measuring.client import Target
@@ -61,6 +62,8 @@ class Fake(Peer):
         return {"FAKE": task.run_id}
 
     def read(self, files: Mapping[str, bytes], task: Task) -> Foreign:
+        if "result.json" not in files:
+            raise RequestError("fake bench left no result")
         told = json.loads(files["result.json"])
         metrics = Metrics(requests=task.workload.requests, failed=0, duration_s=1.0)
         return Foreign(
@@ -79,6 +82,12 @@ class Refused(Fake):
         return msgspec.structs.replace(super().read(files, task), metrics=failed, errors=("422 ignore_eos",))
 
 
+class Late(Fake):
+    """Leaves its result, and then ends with an error."""
+
+    program = f"{TELLS}\nsys.exit('Error: the disk is full')"
+
+
 class Keyless(Fake):
     """Takes a key as a flag alone."""
 
@@ -89,6 +98,15 @@ class Failing(Fake):
     """Ends with an error."""
 
     program = FAILS
+
+
+class Silent(Fake):
+    """Does nothing, and is read as AIPerf is."""
+
+    program = ""
+
+    def read(self, files: Mapping[str, bytes], task: Task) -> Foreign:
+        return AiPerf().read(files, task)
 
 
 class Hanging(Fake):
@@ -157,6 +175,18 @@ def test_a_peer_that_fails_is_quoted(tmp_path: Path, monkeypatch: pytest.MonkeyP
     """Its exit code and its last words are the error, and its log is named."""
     with pytest.raises(RequestError, match="fake ended with exit code 1; its last words: Error: no such tokenizer"):
         run(use(Failing(), monkeypatch), tmp_path)
+
+
+def test_a_result_of_a_peer_that_ended_badly_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it left may be half of it."""
+    with pytest.raises(RequestError, match=r"ended with exit code 1; its last words: .*Error: the disk is full"):
+        run(use(Late(), monkeypatch), tmp_path)
+
+
+def test_a_peer_that_leaves_nothing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ended well, and there is nothing to read."""
+    with pytest.raises(RequestError, match="aiperf profile left no result"):
+        run(use(Silent(), monkeypatch), tmp_path)
 
 
 def test_a_run_in_which_every_request_fails_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

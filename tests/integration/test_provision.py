@@ -48,10 +48,10 @@ DRIVER = """
 import signal, sys
 from pathlib import Path
 import msgspec
-from xinfer import steps
-from xinfer.environment import provision
+from xinfer.environments import steps
+from xinfer.environments.environment import provision
 from xinfer.plan import LaunchPlan
-from xinfer.runner import terminating_as_exception
+from xinfer.running.runner import terminating_as_exception
 
 steps.GRACE_S = 0.5
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
@@ -212,7 +212,10 @@ def test_a_home_that_is_read_only_is_one_line(public: Path) -> None:
     home.chmod(0o555)
     with unprivileged(), pytest.raises(ProvisionError) as caught:
         provision(plan(home / "models" / "m", COUNT), progress=lambda _: None, log=log)
-    assert str(caught.value) == f"{home}/models: Permission denied; free or unlock it, or choose another home="
+    assert str(caught.value) == (
+        f"{home}/models: Permission denied; not all that the plan needs is in this home, and you cannot write there; "
+        "unlock it, or choose another home="
+    )
     assert list(home.iterdir()) == []
     assert log.read_text() == ""
 

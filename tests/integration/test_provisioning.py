@@ -9,14 +9,17 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
 
+from xinfer import flow
 from xinfer.environments import locks
 from xinfer.environments.environment import MARKER
 
@@ -136,6 +139,44 @@ def test_the_way_is_told(command: Ask, index: Index) -> None:
     assert not Path("home").exists()
 
 
+def test_a_read_only_home_that_is_complete_needs_no_more(
+    ask: Ask, fake_plugin: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody else has filled it: what would be written there lies elsewhere, and is gone when all is well."""
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(flow, "interpreter", lambda: sys.executable)  # a link that not everybody may follow
+    with tempfile.TemporaryDirectory(prefix="xinfer-test-") as name:
+        home, scratch = Path(name, "home"), Path(name, "scratch")
+        words = ["--config-dir", str(fake_plugin), "provision", *WEIGHTS, f"home={home}"]
+        assert ask(*words).returncode == 0
+        scratch.mkdir()
+        for path, mode in ((Path(name), 0o755), (home, 0o555), (home / "provision", 0o555), (scratch, 0o777)):
+            path.chmod(mode)
+        monkeypatch.setenv("TMPDIR", str(scratch))
+        with unprivileged():
+            complete, lacking = ask(*words), ask(*words, "engine.weights=full")
+        assert (complete.returncode, lacking.returncode) == (0, 4), complete.stderr
+        assert "weights  0.0 MB  -         " in complete.stdout
+        assert lacking.stderr.splitlines()[-1] == (
+            f"xinfer: {home}/models/fake-full.lock: Permission denied; not all that the plan needs is in this home, "
+            "and you cannot write there; unlock it, or choose another home="
+        )
+        assert list(scratch.iterdir()) == []
+        home.chmod(0o755)
+
+
+@contextmanager
+def unprivileged() -> Iterator[None]:
+    """Be nobody for a while; root may write everywhere."""
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(before)
+
+
 # Failed
 
 
@@ -158,8 +199,8 @@ def test_a_failure_names_its_log(command: Ask, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("home", "said"),
     [
-        pytest.param("/dev/null/h", "/dev/null/h/provision: Not a directory; ", id="a-file"),
-        pytest.param("x" * 300, "/provision: File name too long; ", id="a-name-that-is-too-long"),
+        pytest.param("/dev/null/h", "/dev/null/h/models: Not a directory; ", id="a-file"),
+        pytest.param("x" * 300, "/models: File name too long; ", id="a-name-that-is-too-long"),
     ],
 )
 def test_a_home_that_cannot_be(command: Ask, tmp_path: Path, home: str, said: str) -> None:

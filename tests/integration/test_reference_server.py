@@ -284,6 +284,17 @@ def test_a_client_that_leaves_is_noted(server: ReferenceServer) -> None:
     assert (served.outcome, len(served.sent)) == ("left", 1)
 
 
+def test_a_client_that_leaves_after_the_last_word_has_got_all(server: ReferenceServer) -> None:
+    """The end of the body is HTTP's matter, and a client may have seen enough."""
+    server.become(msgspec.structs.replace(FAST, hang_up=False))
+    with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE_S) as raw:
+        body = json.dumps(ASKED)
+        raw.sendall(f"POST /v1/completions HTTP/1.1\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
+        while b"[DONE]" not in raw.recv(65536):
+            pass
+    assert done(server).outcome == "whole"
+
+
 def test_a_client_that_reads_slowly_gets_everything(server: ReferenceServer) -> None:
     """What the system does not take waits for it, in its order."""
     server.become(msgspec.structs.replace(FAST, text="0123456789" * 500_000, gap_s=0.0, framing="close"))

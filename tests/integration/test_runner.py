@@ -176,7 +176,7 @@ def test_the_engine_keeps_to_the_cores_it_is_given(port: int, log: Path) -> None
 
 
 def test_the_environment_is_the_plans(port: int, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The engine inherits xinfer's variables; the plan's win; ``environ`` replaces what is inherited."""
+    """The engine inherits xinfer's variables but those that the plan takes away; the plan's own win, in every case."""
     monkeypatch.setenv("XINFER_TEST_A", "inherited")
     monkeypatch.setenv("XINFER_TEST_B", "inherited")
     script = "import os, sys; sys.exit(' '.join(os.environ.get(f'XINFER_TEST_{x}', 'none') for x in 'ABC'))"
@@ -191,6 +191,12 @@ def test_the_environment_is_the_plans(port: int, log: Path, monkeypatch: pytest.
     with (
         pytest.raises(StartError, match="its last words: none planned given; "),
         running(launch, log=log, environ=given),
+    ):
+        pass
+    without = msgspec.structs.replace(launch, unset=("XINFER_TEST_A", "XINFER_TEST_B"))
+    with (
+        pytest.raises(StartError, match="its last words: none planned none; "),
+        running(without, log=log),
     ):
         pass
 

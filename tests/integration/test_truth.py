@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 
+from xinfer.measuring import crew
+from xinfer.measuring import load as load_module
 from xinfer.measuring.load import Target, drive
 from xinfer.measuring.metrics import Distribution, Metrics, Slo, flags, summarize
 from xinfer.measuring.samples import Sample, Samples
@@ -88,6 +90,8 @@ LOADS: dict[str, dict[str, Any]] = {
     "offline": {"load": "offline", "requests": 30},
     "offline-without-a-warm-up": {"load": "offline", "requests": 30, "warmup": 0},
     "trace": {"load": "trace"},
+    "three-workers": {"requests": 12},
+    "three-workers-offline": {"load": "offline", "requests": 12},
 }
 TRACE = tuple((7 * number + 100 * (number // 7), 10 + number, 3 + number % 5) for number in range(20))
 """Milliseconds, prompt tokens and generated ones."""
@@ -185,7 +189,13 @@ def seen(request: pytest.FixtureRequest, process: Remote, tmp_path_factory: pyte
         names = ("timestamp", "input_length", "output_length")
         lines = (msgspec.json.encode(dict(zip(names, line, strict=True))) for line in TRACE)
         Path(changes["trace"]).write_bytes(b"\n".join(lines))
-    return see(process, msgspec.structs.replace(PACED, **BEHAVIOURS.get(behaviour, {})), **changes)
+    with pytest.MonkeyPatch.context() as patch:
+        if load.startswith("three-workers"):
+            patch.setattr(crew, "STREAMS", 1)
+            patch.setattr(load_module, "usable_cores", lambda: (None,) * 12)
+        found = see(process, msgspec.structs.replace(PACED, **BEHAVIOURS.get(behaviour, {})), **changes)
+    assert len(found.samples.run.workers) == (3 if load.startswith("three-workers") else 1)
+    return found
 
 
 # What was seen

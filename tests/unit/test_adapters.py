@@ -447,7 +447,7 @@ def test_every_plan_can_be_pasted() -> None:
     for launch in launches:
         *install, command = launch.shell()
         assert [tuple(shlex.split(line)) for line in install] == list(launch.install)
-        assert shlex.split(command)[len(launch.env) :] == list(launch.argv)
+        assert shlex.split(command)[len(launch.without) + len(launch.env) :] == list(launch.argv)
 
 
 def test_every_profile_is_planned_for() -> None:

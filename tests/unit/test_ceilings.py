@@ -157,6 +157,7 @@ def test_engines_are_measured_by_the_same_figures(tmp_path: Path, meters: Meters
         pytest.param("vllm-cuda-0.33.0-12345678", True, 1, id="another-engines-environment"),
         pytest.param("vllm-cuda-0.33.0-12345678", False, 0, id="one-that-is-being-made"),
         pytest.param("vllm-cpu-0.33.0-12345678", True, 0, id="one-that-knows-no-gpu"),
+        pytest.param("loadgen-guidellm-12345678", True, 0, id="no-engines"),
     ],
 )
 def test_another_engines_pytorch_may_measure(
@@ -257,13 +258,18 @@ def busy(monkeypatch: pytest.MonkeyPatch, busy_s: float, stolen_s: float) -> Non
 def test_figures_of_a_busy_machine_are_told_and_not_kept(
     tmp_path: Path, meters: Meters, monkeypatch: pytest.MonkeyPatch, grown: dict[str, float], why: str
 ) -> None:
-    """They may be too low; the next run tries again."""
+    """They may be too low: the next process tries again, and this one does not before each start."""
     busy(monkeypatch, **grown)
     found = measure(tmp_path / "home")
     assert why in (found.busy or "")
     assert found.bandwidth == 20e9
     assert list((tmp_path / "home/ceilings").glob("*.json")) == []
+    assert measure(tmp_path / "home") == found
     assert len(meters.calls) == 1
+    monkeypatch.setattr(ceilings, "_disturbed", {})
+    monkeypatch.setattr(counters, "read", lambda _: Counters())
+    assert measure(tmp_path / "home").busy is None
+    assert len(meters.calls) == 2
 
 
 def test_unsteady_figures_are_not_kept_either(tmp_path: Path, meters: Meters) -> None:
@@ -355,10 +361,27 @@ def test_buffers(monkeypatch: pytest.MonkeyPatch, cache: int | None, free: int, 
     assert ceilings._mebibytes(machine) == expected
 
 
-def test_placement_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On other cores, other memory is near."""
-    digests = set()
-    for cores in ({0}, {1}):
-        monkeypatch.setattr(os, "sched_getaffinity", lambda _, cores=cores: cores, raising=False)
-        digests.add(ceilings._digest(MACHINE, 1, "processor.py"))
-    assert len(digests) == 2
+@pytest.mark.parametrize("is_told", [False, True], ids=["of-xinfer", "of-the-engine"])
+def test_placement_counts(tmp_path: Path, meters: Meters, monkeypatch: pytest.MonkeyPatch, *, is_told: bool) -> None:
+    """On other cores, other memory is near: they are those of the engine, else those of xinfer."""
+    meters.say(
+        "processor.py",
+        body=f"""
+        with Path(sys.argv[0]).with_name("cores").open("a") as file:
+            file.write(str(sorted(os.sched_getaffinity(0))) + "\\n")
+        print({msgspec.json.encode(TOLD).decode()!r})
+    """,
+    )
+    own = os.sched_getaffinity(0)
+    for cores in ([min(own)], [max(own)]):
+        if is_told:
+            measured(HERE, tmp_path / "home", launch=PLAN, machine=MACHINE, cores=cores)
+        else:
+            monkeypatch.setattr(os, "sched_getaffinity", lambda _, cores=cores: set(cores))
+            measure(tmp_path / "home")
+            monkeypatch.undo()
+            monkeypatch.setattr(ceilings, "METERS", meters.folder)
+    assert len(meters.calls) == len({min(own), max(own)})
+    said = (meters.folder / "cores").read_text(encoding="utf-8").splitlines()
+    assert said[0] == str([min(own)] if is_told else sorted(own))
+    assert os.sched_getaffinity(0) == own

@@ -9,7 +9,8 @@ import pytest
 
 from xinfer.errors import ConfigError
 from xinfer.measuring import stream
-from xinfer.measuring.client import Exchange, Target, explain, judge
+from xinfer.measuring.client import Exchange, Target, explain, judge, read
+from xinfer.measuring.wire import Recording
 
 WORD = b'data: {"choices":[{"text":"a"}]}\n\n'
 END = b'data: {"choices":[{"text":"","finish_reason":"length"}]}\n\n'
@@ -76,3 +77,79 @@ def test_an_address_must_be_one(url: str) -> None:
     """What is no address of a web server is refused before anything is sent."""
     with pytest.raises(ConfigError, match=r"is not an address of a server; allowed: http://host:port, https://host"):
         Target(url=url, model="m").check()
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        pytest.param({"url": "http://127.0.0.1:8000"}, ["POST /v1/x HTTP/1.1", "Host: 127.0.0.1:8000"], id="plain"),
+        pytest.param({"url": "https://Example.com/"}, ["POST /v1/x HTTP/1.1", "Host: example.com"], id="no-port"),
+        pytest.param({"url": "http://[::1]:80/a b/ü"}, ["POST /a%20b/%C3%BC/v1/x HTTP/1.1", "Host: [::1]:80"],
+                     id="a-path-before"),
+        pytest.param({"url": "http://bücher.example"}, ["Host: xn--bcher-kva.example"], id="a-name-beyond-ascii"),
+        pytest.param({"url": "http://h", "api_key": " k3y\n"}, ["Authorization: Bearer k3y"], id="a-key"),
+        pytest.param({"url": "http://u%40:p%3a@h"}, ["Host: h", "Authorization: Basic dUA6cDo="], id="a-password"),
+        pytest.param({"url": "http://u:p@h", "api_key": "k"}, ["Authorization: Bearer k"], id="a-key-wins"),
+    ],
+)  # fmt: skip
+def test_a_request_as_it_is_sent(target: dict[str, Any], expected: list[str]) -> None:
+    """Its head says where it goes and how long it is, and each header once."""
+    head, _, body = Target(model="m", **target).asking("/v1/x", b'{"a": 1}').partition(b"\r\n\r\n")
+    lines = head.decode("ascii").split("\r\n")
+    assert set(expected) <= set(lines)
+    assert "Content-Length: 8" in lines
+    assert body == b'{"a": 1}'
+    names = [line.partition(":")[0] for line in lines[1:]]
+    assert len(names) == len(set(names))
+
+
+def test_a_get_has_no_body() -> None:
+    """And nothing that announces one."""
+    asked = Target(url="http://h").asking("/v1/models")
+    assert asked.startswith(b"GET /v1/models HTTP/1.1\r\n")
+    assert asked.endswith(b"\r\n\r\n")
+    assert b"Content" not in asked
+
+
+@pytest.mark.parametrize("key", ["a\r\nX: y", "schlüssel", "a\0"])
+def test_a_key_that_no_header_can_carry_is_refused(key: str) -> None:
+    """Before it could become a header of its own; and it is not repeated."""
+    with pytest.raises(ConfigError, match=r"^the API key has a character that no header can carry") as no:
+        Target(url="http://h", api_key=key).check()
+    assert key not in str(no.value)
+
+
+def recorded(*pieces: bytes, failure: str | None = None) -> Recording:
+    """Make a recording of which the n-th piece came at 10 n."""
+    recording = Recording(1)
+    for number, piece in enumerate(pieces, 1):
+        recording.raw += piece
+        recording.stamps.append(10 * number)
+        recording.counts.append(len(recording.raw))
+    recording.failure, recording.detail = failure, failure and "a detail"
+    return recording
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("recording", "expected"),
+    [
+        pytest.param(recorded(HEAD[:9], HEAD[9:] + b"3\r\nab", b"c\r\n0\r\n\r\n"),
+                     (200, 20, [(20, b"ab"), (30, b"c")], None, None), id="whole"),
+        pytest.param(recorded(HEAD, failure="timeout"), (200, 10, [], "timeout", "a detail"), id="silent"),
+        pytest.param(recorded(failure="refused"), (None, None, [], "refused", "a detail"), id="nobody-there"),
+        pytest.param(recorded(HEAD, b"1\r\nax", failure="timeout"),
+                     (200, 10, [(20, b"a")], "garbage", "expected LF after chunk data"), id="garbage-and-silence"),
+    ],
+)  # fmt: skip
+def test_what_was_recorded_is_read(recording: Recording, expected: tuple[Any, ...]) -> None:
+    """With the stamps of its deliveries; bytes that are no HTTP outrank whatever ended the connection."""
+    found = read(recording)
+    assert (found.status, found.t_headers, found.pieces, found.failure, found.detail) == expected
+
+
+def test_nothing_at_all_is_no_success() -> None:
+    """Whatever may have happened to an exchange, one without a status has failed."""
+    assert judge(read(recorded()), stream.read(())) == "closed early"

@@ -42,7 +42,8 @@ def differences(
         pytest.param({"decision__spec__size": "7"}, "model.size", ("0_135", "7"), id="another-size"),
         pytest.param({"decision__spec__quantization": "Q8_0"}, "model.quantization", ("Q4_1", "Q8_0"), id="other-bits"),
         pytest.param({"decision__spec__revision": "ab"}, "model.revision", (None, "ab"), id="another-revision"),
-        pytest.param({"config__workload__concurrency": 4}, "workload.concurrency", (1, 4), id="another-concurrency"),
+        pytest.param({"config__workload__concurrency": 2}, "workload.concurrency", (1, 2), id="another-concurrency"),
+        pytest.param({"config__workload__warmup": 9}, "workload.warmup", (2, 9), id="another-warm-up"),
         pytest.param({"config__workload__input_tokens": 64}, "workload.input_tokens", (128, 64), id="shorter-prompts"),
         pytest.param({"config__workload__rate": 2.0}, "workload.rate", (None, 2.0), id="a-rate"),
         pytest.param({"prompts_hash": "ff"}, "prompts_hash", ("8d3d7fcdce4f133a", "ff"), id="other-prompts"),
@@ -72,6 +73,7 @@ def test_what_must_be_the_same(paths: dict[str, Any], key: str, values: tuple[An
         pytest.param({"machine__kernel": "7", "machine__os_version": "Ubuntu", "machine__id": "f"}, id="an-update"),
         pytest.param({"machine__memory_gib": 23.61}, id="what-the-kernel-keeps"),
         pytest.param({"hardware__profile": "cpu"}, id="how-the-machine-was-asked-for"),
+        pytest.param({"config__workload__warmup": 2}, id="the-same-warm-up-in-other-words"),
         pytest.param(
             {"metrics__requests": 60, "metrics__prompt_tokens": 7680, "metrics__output_tokens": 7680}, id="more"
         ),
@@ -151,12 +153,26 @@ def test_a_driver_is_no_other_machine() -> None:
     assert differences(one, changed(one, machine__gpus=[{"name": "H100", "driver": "580"}]))[0]
 
 
-def test_without_a_fingerprint_the_machine_is_what_was_detected() -> None:
-    """Memory that is not known is not compared with a number."""
-    one = changed(machine=None, hardware={"profile": "auto", "cpu": "x", "memory_gib": None})
-    assert differences(one, changed(one, hardware__profile="cpu")) == ((), ())
-    assert [each.key for each in differences(one, changed(one, hardware__cpu="y"))[0]] == ["machine.cpu"]
-    assert [each.key for each in differences(one, changed(one, hardware=None))[0]] == ["machine.cpu"]
+def test_a_machine_that_is_not_known_is_another() -> None:
+    """On either side, and on both."""
+    old = changed(machine=None)
+    for one, other in ((BASE, old), (old, BASE), (old, old)):
+        (found,) = differences(one, other)[0]
+        assert found.key == "machine"
+        assert None in found.values
+
+
+def test_memory_that_is_not_known_is_no_number() -> None:
+    """It may be unknown in both."""
+    one = changed(machine__memory_gib=None)
+    assert differences(one, one) == ((), ())
+    assert [each.key for each in differences(one, BASE)[0]] == ["machine.memory_gib"]
+
+
+def test_another_protocol_is_all_there_is_to_say() -> None:
+    """An older record lacks much else."""
+    old = msgspec.structs.replace(BASE, protocol=None, config={}, machine=None, metrics=None, prompts_hash=None)
+    assert [each.key for each in differences(BASE, old, ["quantization"])[0]] == ["protocol"]
 
 
 def test_a_workload_from_before_a_key_was_there_has_its_default() -> None:

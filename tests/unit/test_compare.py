@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from recorded import changed, repeats, write
 
-from xinfer import cli
-from xinfer.errors import ConfigError
+from xinfer import cli, record
 from xinfer.measuring import statistics
 from xinfer.verbs import compare
 
@@ -162,7 +161,7 @@ def test_what_may_not_be_compared_stands_beside_what_may(runs: Path, ask: Ask) -
     assert "better" in out
     assert (
         "\nnot compared\n  C (cell-c) may not be compared with A (cell-a): workload.concurrency is 1 in A and 4 in C; "
-        "prompts_hash is 8d3d7fcdce4f133a in A and f in C\n"
+        "workload.warmup is 2 in A and 4 in C; prompts_hash is 8d3d7fcdce4f133a in A and f in C\n"
     ) in out
 
 
@@ -177,14 +176,20 @@ def test_leave_is_printed(runs: Path, ask: Ask) -> None:
 
 
 def test_other_work_is_refused_with_every_reason(runs: Path, ask: Ask) -> None:
-    """The first is the message, the others are below it."""
+    """A line for each cell."""
     write(runs, repeats(FAST, cell="cell-c", config__workload__concurrency=4, prompts_hash=None))
-    with pytest.raises(ConfigError) as caught:
-        compare.run([runs / "cell-a", runs / "cell-c"], compare.asked([]))
-    names = "B (cell-c) may not be compared with A (cell-a)"
-    assert str(caught.value) == f"{names}: workload.concurrency is 1 in A and 4 in B"
-    assert caught.value.details == (f"{names}: prompts_hash is 8d3d7fcdce4f133a in A and not known in B",)
-    assert ask("compare", "runs/cell-a", "runs/cell-c").returncode == 2
+    twice = ask("compare", "runs/cell-a", "runs/cell-c", "runs/cell-b", "runs/cell-c").stderr
+    assert twice.endswith("this run is in B and in D, where it is the same\n")
+    write(runs, repeats(FAST, cell="cell-d", protocol=1))
+    done = ask("compare", "runs/cell-a", "runs/cell-c", "runs/cell-d")
+    assert (done.returncode, done.stdout) == (2, "")
+    first, second = done.stderr.splitlines()
+    assert first == (
+        "xinfer: B (cell-c) may not be compared with A (cell-a): workload.concurrency is 1 in A and 4 in B; "
+        "workload.warmup is 2 in A and 4 in B; prompts_hash is 8d3d7fcdce4f133a in A and not known in B"
+    )
+    why = f"protocol is {record.PROTOCOL} in A and 1 in C"
+    assert second == f"  C (cell-d) may not be compared with A (cell-a): {why}"
 
 
 def test_what_neither_knows_is_said_once(runs: Path, ask: Ask) -> None:

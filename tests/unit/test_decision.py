@@ -368,7 +368,7 @@ def derived(form: str, quantization: str = "none") -> Spec:
 
 
 IN_THIS_FORMAT = "the first of prefer.quantizations in this format that"
-MADE_HERE = "this artefact is made here: none that is published is judged as well"
+MADE_HERE = "this artefact is made on this machine: no published one got as good a verdict"
 
 
 @pytest.mark.parametrize(

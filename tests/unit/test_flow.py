@@ -178,6 +178,7 @@ class LaunchDocument(Closed):
     request: dict[str, Any]
     scorer: list[str]
     tokenizer: list[str]
+    unset: list[str]
     notes: list[str]
 
 
@@ -278,7 +279,11 @@ def test_install_repeats_the_artefacts_in_order(ask: Ask) -> None:
         ),
         pytest.param(
             "model=qwen2-instruct model.format=gptq hw=cpu engine=vllm",
-            ["vllm no unknown", "sglang no unknown", "transformers no unknown"], id="a-refusal",
+            ["vllm no unknown", "sglang no unknown"], id="a-refusal",
+        ),
+        pytest.param(
+            "model=qwen2-instruct model.format=gptq hw=cpu engine=transformers engine.python=/usr/bin/python3",
+            ["vllm no unknown", "sglang no unknown", "transformers no yes"], id="a-refusal-of-the-users-own",
         ),
     ],
 )  # fmt: skip

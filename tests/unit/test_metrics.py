@@ -289,3 +289,54 @@ def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         elif isinstance(value, (int, float)):
             found[prefix + key] = value
     return found
+
+
+OPEN = [sample(t, t + 0.5, t + 1.5, end=t + 1.5, t_sched=ns(t - 0.1)) for t in (10.0, 11.0, 12.0, 13.0)]
+"""Requests that arrive every second and take a second and a half."""
+WARM = sample(9.0, 9.5, 10.5, end=10.5, t_sched=ns(8.9), warmup=True)
+
+
+@pytest.mark.parametrize("load", ["constant", "poisson"])
+def test_an_open_loop_is_steady_while_requests_arrive(load: Any) -> None:
+    """From the first to the last of them; the warm-up's rest is a part of that load, what comes later is not."""
+    asked = msgspec.structs.replace(workload(), load=load)
+    found = summarize(samples(WARM, *OPEN), asked)
+    assert found.requests == 4
+    assert found.window_s == pytest.approx(3.0)  # from 9.9 to 12.9
+    assert found.output_tps == pytest.approx((1 + 2 + 2 + 1) / 3)  # at 10.5; 10.5, 11.5; 11.5, 12.5; 12.5
+    assert found.total_tps == pytest.approx((6 + 30) / 3)
+    assert found.req_rate == pytest.approx(3 / 3)  # at 10.5, 11.5, 12.5
+    assert found.concurrency_avg == pytest.approx((0.6 + 1.5 + 1.5 + 0.9) / 3)
+    assert found.output_tps_full == pytest.approx(8 / 4.5)
+
+
+def test_offline_counts_from_the_first_to_the_last() -> None:
+    """Without the warm-up, which has ended before."""
+    asked = msgspec.structs.replace(workload(), load="offline")
+    found = summarize(samples(WARM, *OPEN), asked)
+    assert found.window_s == pytest.approx(4.6)  # from 9.9 to 14.5
+    assert found.req_rate == pytest.approx(4 / 4.6)
+    assert found.output_tps == pytest.approx(8 / 4.6)
+
+
+def test_a_trace_is_steady_while_requests_arrive() -> None:
+    """Without the warm-up, which has ended before."""
+    asked = msgspec.structs.replace(workload(), load="trace")
+    found = summarize(samples(WARM, *OPEN), asked)
+    assert found.window_s == pytest.approx(3.0)
+    assert found.output_tps == pytest.approx((2 + 2 + 1) / 3)
+
+
+@pytest.mark.parametrize("load", ["constant", "offline", "trace"])
+def test_nothing_sent_has_no_window(load: Any) -> None:
+    """And no rates."""
+    found = summarize(samples(WARM), msgspec.structs.replace(workload(), load=load))
+    assert (found.window_s, found.output_tps, found.requests) == (None, None, 0)
+
+
+def test_an_objective_of_an_open_loop_counts_from_the_schedule() -> None:
+    """Waiting to be sent is waiting; in a closed loop there is nobody who waits."""
+    slo = Slo(ttft_s=0.55)
+    assert summarize(samples(*OPEN), workload(), slo=slo).slo_attainment == 1
+    asked = msgspec.structs.replace(workload(), load="constant")
+    assert summarize(samples(*OPEN), asked, slo=slo).slo_attainment == 0

@@ -252,17 +252,17 @@ def test_a_peer_without_its_engine_gets_the_engines_own_environment() -> None:
 
 def test_a_peer_that_needs_more_than_its_engine_lives_apart() -> None:
     """SGLang's client imports a package that its server for CPUs does not need, so nothing is added to the server's."""
-    made = peers.plan("sglang-bench", place(launch=launch("sglang", "cpu")), work()).needs.environment
+    made = peers.plan("sglang-bench", place(MADE_HERE, launch=launch("sglang", "cpu")), work()).needs.environment
     assert made is not None
     assert "/h/environments/loadgen-sglang-bench-" in made.path
     assert any("datasets==" in word for word in made.steps[-1])
     cuda = Hardware(profile="h100", gpus=1, gpu=msgspec.convert({"vendor": "nvidia"}, type(CPU.gpu)))
     running = launch("sglang", "cuda")
     assert (
-        peers.plan("sglang-bench", place(hardware=cuda, launch=running), work()).needs.environment
+        peers.plan("sglang-bench", place(MADE_HERE, hardware=cuda, launch=running), work()).needs.environment
         == running.environment
     )
-    alone = peers.plan("sglang-bench", place(hardware=cuda), work()).needs.environment
+    alone = peers.plan("sglang-bench", place(MADE_HERE, hardware=cuda), work()).needs.environment
     assert alone is not None
     assert "/h/environments/sglang-cuda-" in alone.path
 
@@ -301,6 +301,12 @@ def test_a_model_without_a_folder_has_no_tokenizer_for_a_peer() -> None:
     """Another size's will not do."""
     with pytest.raises(ConfigError, match="needs the tokenizer of m 1 in a folder"):
         peers.plan("aiperf", place(FILE, msgspec.structs.replace(FOLDER, size="7")), work())
+
+
+def test_what_a_peer_cannot_send_is_refused_before_anything_starts() -> None:
+    """The plan tries the command line, so that no server is started for nothing."""
+    with pytest.raises(ConfigError, match="loadgen=sglang-bench sends no load=constant"):
+        peers.plan("sglang-bench", place(MADE_HERE), work(load="constant", rate=1.0))
 
 
 def test_llama_bench_runs_beside_its_engine() -> None:

@@ -181,6 +181,27 @@ def test_shell_lines() -> None:
     ]
 
 
+def test_variables_that_would_overrule_the_plan_are_taken_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a shell as in a run; what the plan itself sets, because the user says so, stays."""
+    program = "import os; print([os.environ.get(f'XINFER_{name}') for name in 'ABC'])"
+    made = plan(sys.executable, "-c", program, env={"XINFER_B": "planned"}, unset=("XINFER_A", "XINFER_B"))
+    assert made.inherits_not == ("XINFER_A",)
+    (line,) = made.shell()
+    assert line.startswith("env -u XINFER_A XINFER_B=planned ")
+    for name in "ABC":
+        monkeypatch.setenv(f"XINFER_{name}", "inherited")
+    done = subprocess.run(["bash", "-c", line], check=True, capture_output=True, text=True)  # noqa: S607
+    assert done.stdout == "[None, 'planned', 'inherited']\n"
+
+
+def test_a_program_beside_the_server_has_its_variables() -> None:
+    """As it runs in the same environment; no program needs none."""
+    made = plan("serve", env={"A": "1"})
+    assert made.outside(("p", "x")) == ("env", "A=1", "p", "x")
+    assert plan("serve").outside(("p", "x")) == ("p", "x")
+    assert made.outside(()) == ()
+
+
 AWKWARD = (
     "plain", "", " ", "two words", "tab\there", "line\nbreak", "it's", 'say "x"', "$HOME", "`id`", "$(id)", "a;b",
     "a&b", "a|b", "a>b", "a<b", "*", "?", "[a]", "{a,b}", "~", "#no", "!x", "\\", "trailing\\", "a=b", "--flag=x y",

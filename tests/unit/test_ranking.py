@@ -83,7 +83,7 @@ def test_the_correction_is_for_the_whole_table() -> None:
     rows = [row for pair in pairs for row in pair.rows]
     assert len(rows) == 20
     assert rows[0].corrected_p == pytest.approx(20 * 2 / 252)
-    assert (rows[0].verdict, rows[0].why) == ("inconclusive", "5+5 repeats cannot decide 20 rows; 6+6 can")
+    assert (rows[0].verdict, rows[0].why) == ("inconclusive", "5+5 repeats cannot decide 20 rows; 6+6 may")
 
 
 @pytest.mark.parametrize("n", [1, 2, 3])
@@ -157,7 +157,7 @@ def test_other_work_is_refused() -> None:
     """With every reason, and without rows."""
     other = repeats(FAST, cell="cell-b", config__workload__concurrency=4, prompts_hash="ff")
     pair = compared(repeats(SLOW), other)
-    assert [each.key for each in pair.refused] == ["workload.concurrency", "prompts_hash"]
+    assert [each.key for each in pair.refused] == ["workload.concurrency", "workload.warmup", "prompts_hash"]
     assert pair.rows == ()
 
 

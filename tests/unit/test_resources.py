@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
+import psutil
 import pytest
 
 from xinfer import guard
-from xinfer.machine import devices
+from xinfer.machine import counters, devices
 from xinfer.machine.devices import Device, Reading
 from xinfer.measuring import resources, usage
 from xinfer.measuring.usage import Look
@@ -83,6 +84,37 @@ def test_an_error_ends_the_watch() -> None:
         raise KeyError
     assert not watch._thread.is_alive()
     assert watch.seen.looks[-1].rss == 0
+
+
+def test_a_look_that_fails_is_one_look_less() -> None:
+    """Whoever measures is not told of it, and the next is tried."""
+    calls: list[int] = []
+
+    def pids() -> tuple[int, ...]:
+        calls.append(1)
+        if len(calls) > 1:
+            raise OSError("too many open files")
+        return (os.getpid(),)
+
+    with resources.watching(pids) as watch:
+        while len(calls) < 2:
+            time.sleep(0.05)
+    assert len(calls) == 3
+    assert len(watch.seen.surveys) == 1
+    assert watch.seen.looks[-1].rss > MIB
+
+
+def test_a_system_whose_counters_are_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What all processes use, psutil tells on every system."""
+    monkeypatch.setattr(counters, "read", lambda *_: counters.Counters())
+    with resources.watching(tuple) as watch:
+        sum(range(3 * 10**6))
+    first, *_, last = watch.seen.surveys
+    assert first.cpus == psutil.cpu_count()
+    assert first.busy_s is not None
+    assert last.busy_s is not None
+    assert last.busy_s >= first.busy_s > 0
+    assert first.stolen_s is None
 
 
 class Played:

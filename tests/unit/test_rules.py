@@ -208,6 +208,7 @@ def test_gather_fills_the_vocabulary() -> None:
         "hw.arch": "x86_64", "hw.cores": 16, "hw.memory_gib": 128.0, "hw.isa": ("avx2",),
         "hw.apple_silicon": False, "hw.device": "cuda", "hw.cuda_devices": 2, "hw.rocm_devices": 0,
         "hw.gpu_memory_gib": 80.0, "hw.compute_capability": 9.0, "engine.version": "0.33.0",
+        "engine.own": False,
     }  # fmt: skip
     assert set(rules.gather(spec, machine)) == set(FACTS)
 
@@ -216,9 +217,11 @@ NOTHING = Spec(family="f", size=None, format=None, quantization=None, hub=None, 
 
 
 def test_what_is_not_known_is_null() -> None:
-    """Of a family without a record on an unknown machine only the name is known; no list is empty."""
+    """Of a family without a record on an unknown machine only the name is known, and whose interpreter it is."""
     gathered = rules.gather(NOTHING, Hardware(profile="p"))
-    assert {name for name, value in gathered.items() if value is not None} == {"model.family"}
+    assert {name: value for name, value in gathered.items() if value is not None} == {
+        "model.family": "f", "engine.own": False,
+    }  # fmt: skip
     assert set(gathered) == set(FACTS)
 
 
@@ -293,6 +296,7 @@ VALUES: dict[str, tuple[Any, ...]] = {
     "hw.gpu_memory_gib": (15.0, 80.0),
     "hw.compute_capability": (7.5, 9.0),
     "engine.version": ("0.5.4", "0.33.0"),
+    "engine.own": (False, True),
 }
 LISTED = ("model.abilities", "hw.isa")
 partial_facts = st.fixed_dictionaries({name: st.sampled_from((None, *VALUES[name])) for name in FACTS})

@@ -176,14 +176,15 @@ def test_a_bad_trace_is_refused_with_its_line(text: str, said: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("phase", "expected"),
+    ("phase", "seconds", "expected"),
     [
-        pytest.param(made(workload(), ramp_s=3)[0], 2 + 3 * 5, id="three-rounds-on-three-places"),
-        pytest.param(made(workload(load="constant", rate=2.0))[0], 3.5 + 5, id="the-last-arrival"),
-        pytest.param(made(workload(load="offline"))[1], 5, id="all-at-once"),
-        pytest.param(Phase((), ()), 5, id="nothing-to-do"),
+        pytest.param(made(workload(), ramp_s=3)[0], 0, 2 + 3 * 5, id="three-rounds-on-three-places"),
+        pytest.param(made(workload(), extras=999)[0], 60, 3 * 5 + 60 + 5, id="and-more-until-the-time-is-up"),
+        pytest.param(made(workload(load="constant", rate=2.0))[0], 0, 3.5 + 5, id="the-last-arrival"),
+        pytest.param(made(workload(load="offline"))[1], 0, 5, id="all-at-once"),
+        pytest.param(Phase((), ()), 0, 5, id="nothing-to-do"),
     ],
 )
-def test_a_phase_ends_in_bounded_time(phase: Phase, expected: float) -> None:
+def test_a_phase_ends_in_bounded_time(phase: Phase, seconds: float, expected: float) -> None:
     """When every request takes as long as it may."""
-    assert last_s(phase, 5) == pytest.approx(expected)
+    assert last_s(phase, 5, seconds) == pytest.approx(expected)

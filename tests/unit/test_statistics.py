@@ -249,7 +249,7 @@ ONE = Effect(n=(1, 4), ratio=1.5, ci=None, p=0.4, floor=0.05)
             id="three-alike",
         ),
         pytest.param(
-            effect(1.2, 1.1, 1.3, n=4), 0.14, 5, "inconclusive", "4+4 repeats cannot decide 5 rows; 5+5 can",
+            effect(1.2, 1.1, 1.3, n=4), 0.14, 5, "inconclusive", "4+4 repeats cannot decide 5 rows; 5+5 may",
             id="too-few-for-the-table",
         ),
         pytest.param(

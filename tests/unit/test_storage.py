@@ -35,6 +35,7 @@ def complete(path: Path, found: Marker = FOUND) -> Path:
             "environments", "vllm-cuda-0.33.0rc1-0a1b2c3d", ("environment", "vllm", "0.33.0rc1", "cuda"), id="e"
         ),
         pytest.param("environments", "tool-gguf-0a1b2c3d", ("tool", None, None, None), id="a-tool"),
+        pytest.param("environments", "loadgen-guidellm-0a1b2c3d", ("tool", None, None, None), id="a-load-generator"),
         pytest.param("environments", "mine", ("environment", None, None, None), id="another-name"),
         pytest.param("models", "m-cpu-1-0a1b2c3d", ("weights", None, None, None), id="a-model-named-like-one"),
     ],
@@ -95,6 +96,39 @@ def test_rows_are_sorted(tmp_path: Path) -> None:
     complete(tmp_path / "environments" / ENVIRONMENT)
     names = [row.name for row in storage.stored(tmp_path)]
     assert names == [ENVIRONMENT, "vllm-cpu-1-0a1b2c3d", "tool-pip-0a1b2c3d", "a", "b"]
+
+
+def test_caches_are_listed_too(tmp_path: Path) -> None:
+    """Engines fill them, so that they need no marker; whoever has one in a variable uses it."""
+    cache = tmp_path / "caches" / "torch"
+    (cache / "sub").mkdir(parents=True)
+    (cache / "sub" / "kernel.so").write_bytes(os.urandom(50_000))
+    (tmp_path / "caches" / "torch.lock").touch()
+    for path, seconds in ((cache / "sub" / "kernel.so", 1_800_000_000), (cache / "sub", 1.0), (cache, 1.0)):
+        os.utime(path, (seconds, seconds))
+    complete(tmp_path / "models" / "m")
+    _, row = storage.stored(tmp_path)
+    assert (row.kind, row.name, row.path) == ("cache", "caches/torch", str(cache))
+    assert row.size_bytes >= 50_000
+    assert (row.used, row.made) == ("2027-01-15T08:00:00+00:00", None)
+    assert (row.complete, row.in_use) == (True, False)
+    user = Command(process="serve (process 7)", words=(), values=(str(cache),))
+    assert storage.entry(cache, [user]).in_use
+    assert not storage.entry(tmp_path / "models" / "m", [user]).in_use
+
+
+def test_a_process_shows_its_variables() -> None:
+    """As far as this user may see them."""
+    argv = [sys.executable, "-c", "print('up', flush=True); input()"]
+    environ = {**os.environ, "SOME_CACHE": "/h/caches/torch"}
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environ) as process:
+        assert process.stdout
+        assert process.stdin
+        process.stdout.readline()
+        found = storage.users(Path("/h/caches/torch"), storage.commands())
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+    assert [name.partition("process ")[2] for name in found] == [f"{process.pid})"]
 
 
 def test_in_use_is_what_is_locked_or_named_by_a_process(tmp_path: Path) -> None:

@@ -143,11 +143,11 @@ TABLE: dict[str, dict[str, dict[str, str]]] = {
         },
         "pytorch 4-bit": {"h100": "yes", "server": "yes"},
         "pytorch Int4": {"h100": "no pytorch-quantization"},
-        "awq Int4": {"h100": "unknown packages"},
-        "awq Int3": {"h100": "no awq-quantization"},
-        "gptq Int3": {"h100": "unknown packages", "server": "unknown packages"},
-        "gptq Int4-Int8Mix": {"h100": "no gptq-quantization"},
-        "fp8 fp8": {"h100": "unknown packages", "v100": "no compute-capability"},
+        "awq Int4": {"h100": "no packages"},
+        "awq Int3": {"h100": "no awq-quantization packages"},
+        "gptq Int3": {"h100": "no packages", "server": "no packages"},
+        "gptq Int4-Int8Mix": {"h100": "no gptq-quantization packages"},
+        "fp8 fp8": {"h100": "no packages", "v100": "no packages compute-capability"},
         "ggufv2 Q4_0": {"h100": "no gguf", "server": "no gguf"},
         "mlx none": {"apple": "no format"},
         "pytorch none ChatGLMModel": {"h100": "unknown architecture", "server": "unknown architecture"},
@@ -242,6 +242,15 @@ def test_why_a_failure_is_open() -> None:
     assert other.fix == "vLLM may know it, or run it with the code of transformers"
 
 
+@pytest.mark.parametrize("form", ["gptq Int4", "awq Int4", "fp8 fp8"])
+def test_transformers_reads_quantized_files_in_an_environment_of_the_users(form: str) -> None:
+    """None that is made here has the packages for them, as its adapter says too; whose own interpreter it is, may."""
+    (packages,) = judge("transformers", "h100", form).of("failed")
+    assert packages.fix == "model.format=pytorch, or engine.python= for an interpreter that has those packages"
+    facts = rules.gather(artefact(form), machine("h100"), python="/mine/bin/python")
+    assert pack().judge("transformers", facts).verdict == "yes"
+
+
 # --- the model that everybody can have ---
 
 
@@ -273,7 +282,7 @@ def test_the_order_of_each_device() -> None:
     """Every device has one of its own, which begins with the engine that suits it best."""
     orders = pack().preferences | {"default": pack().preference}
     assert {device: order[0] for device, order in orders.items()} == {
-        "cpu": "llama_cpp", "cuda": "vllm", "rocm": "vllm", "apple": "mlx", "default": "vllm",
+        "cpu": "llama_cpp", "cuda": "vllm", "rocm": "vllm", "xpu": "transformers", "apple": "mlx", "default": "vllm",
     }  # fmt: skip
     for order in orders.values():
         assert set(order) <= set(ENGINES)
@@ -296,6 +305,8 @@ def prefer() -> Prefer:
         pytest.param("apple", "glm4-chat", "llama_cpp", "ggufv2", id="what-mlx-does-not-know"),
         pytest.param("h100", "qwen-chat", "sglang", "pytorch", id="what-vllm-has-dropped"),
         pytest.param("rocm", "qwen-chat", "llama_cpp", "ggufv2", id="where-sglang-is-not-packaged"),
+        pytest.param("intel-gpu", "qwen2-instruct", "transformers", "pytorch", id="a-card-of-intels"),
+        pytest.param("intel-gpu", "glm4-chat", "llama_cpp", "ggufv2", id="what-transformers-does-not-know-there"),
         pytest.param("intel-mac", "qwen2-instruct", "llama_cpp", "ggufv2", id="an-intel-mac"),
         pytest.param("h100", "smollm2-135m-instruct", "llama_cpp", "ggufv2", id="what-is-published-comes-first"),
         pytest.param("unknown", "qwen2-instruct", "vllm", "pytorch", id="nothing-is-known"),
@@ -333,5 +344,5 @@ def test_no_engine_is_asked_by_family() -> None:
     asked: set[Any] = {fact for judged in pack().engines.values() for condition in judged for fact in condition.facts}
     assert asked == {
         "model.format", "model.quantization", "model.architecture", "hw.os", "hw.arch", "hw.isa", "hw.device",
-        "hw.compute_capability", "hw.apple_silicon",
+        "hw.compute_capability", "hw.apple_silicon", "engine.own",
     }  # fmt: skip

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from xinfer.measuring.metrics import flags
-from xinfer.measuring.samples import Capabilities, Run, Sample, Samples, Worker
+from xinfer.measuring.samples import Capabilities, Chunk, Run, Sample, Samples, Worker
 from xinfer.measuring.usage import Resources
 from xinfer.spec import Workload
 
@@ -176,6 +176,71 @@ def test_all_that_disturbed_is_said() -> None:
         "the host of this virtual machine took 10.0% of the CPU time meanwhile"
     )
     assert throttled.text == ("cores were slowed down 3 times because of heat; the GPU was slowed down: heat, brake")
+
+
+def timed(tpot_s: float) -> Sample:
+    """Make a request whose tokens come so far apart."""
+    chunks = tuple(Chunk(t_ns=round(n * tpot_s * 1e9), characters=1, is_token=True) for n in range(16))
+    return msgspec.structs.replace(GOOD, chunks=chunks)
+
+
+@pytest.mark.parametrize(
+    ("workers", "tpot_s", "capacity", "expected"),
+    [
+        pytest.param([(0.7, 0.001)], 0.01, None, None, id="at-its-limits"),
+        pytest.param([(0.6, 0.0), (0.6, 0.0)], 0.01, None, None, id="two-workers-below-their-own-limits"),
+        pytest.param([(0.1, 0.0), (0.75, 0.0)], 0.01, None, (0.75, 0.7, "used 75% of a core"), id="one-of-two-is-busy"),
+        pytest.param([(0.1, 0.0011)], 0.01, None, (0.0011, 0.001, "looked 1.1 ms late"), id="a-tenth-of-a-gap-late"),
+        pytest.param([(0.1, 0.0011)], 0.02, None, None, id="less-than-a-tenth-of-a-longer-gap"),
+        pytest.param([(0.1, 0.0009)], 0.001, None, None, id="less-than-a-millisecond-is-the-systems"),
+        pytest.param([(0.1, 0.5), (0.1, None)], None, None, None, id="no-gap-to-be-late-for"),
+        pytest.param([(0.1, None)], 0.01, None, None, id="too-short-to-tell"),
+        pytest.param([(0.1, 0.0)], 0.01, 3200.0, None, id="five-times-the-rate"),
+        pytest.param([(0.1, 0.0)], 0.01, 3136.0, (4.9, 5, "takes 3136 tokens/s from a server"), id="less-than-that"),
+        pytest.param([(0.1, 0.0)] * 2, 0.01, 1600.0, None, id="two-can-take-twice-as-much"),
+    ],
+)
+def test_a_client_at_its_limit(
+    workers: list[tuple[float, float | None]], tpot_s: float | None, capacity: float | None,
+    expected: tuple[float, float, str] | None,
+) -> None:  # fmt: skip
+    """By its CPU time, by how late it looks, or by what it can take: the text says which."""
+    used = tuple(Worker(cpu_s=cpu_s, loop_lag_p99_s=lag_s, core=None) for cpu_s, lag_s in workers)
+    several = (GOOD if tpot_s is None else timed(tpot_s),) * 40
+    made = samples(*several)
+    run = msgspec.structs.replace(made.run, workers=used, capacity_tps=capacity)
+    found = flags(msgspec.structs.replace(made, run=run), Workload(name="w", input_tokens=200, output_tokens=16))
+    seen = [(flag.id, round(flag.value, 9), flag.limit) for flag in found]
+    assert seen == ([("client_bound", *expected[:2])] if expected else [])
+    assert all("\n" not in flag.text and expected is not None and expected[2] in flag.text for flag in found)
+
+
+def test_a_client_with_two_reasons_has_one_flag() -> None:
+    """With the value that is furthest from its limit, and both reasons in words."""
+    made = samples(*[timed(0.01)] * 40)
+    used = (Worker(cpu_s=0.77, loop_lag_p99_s=0.003, core=1),)
+    made = msgspec.structs.replace(made, run=msgspec.structs.replace(made.run, workers=used))
+    (flag,) = flags(made, Workload(name="w", input_tokens=200, output_tokens=16))
+    assert (flag.value, flag.limit) == (0.003, 0.001)
+    assert flag.text == (
+        "its stamps may be late: the client used 77% of a core, above 70%; "
+        "the client looked 3 ms late at what had come, above 1 ms"
+    )
+
+
+def test_a_loop_that_ran_out_of_prompts_is_short() -> None:
+    """It was to go on for longer."""
+    workload = Workload(name="w", input_tokens=200, output_tokens=16, seconds=1.0)
+    assert flags(samples(*bad()), workload) == ()
+    (flag,) = flags(samples(*bad()), msgspec.structs.replace(workload, seconds=1.5))
+    assert (flag.id, flag.value, flag.limit) == ("short", 1.0, 1.5)
+    assert flag.text == "all requests that were prepared had been sent after 1 of 1.5 s"
+
+
+def test_an_open_loop_needs_no_more_requests_for_its_places() -> None:
+    """It has none."""
+    workload = Workload(name="w", input_tokens=200, output_tokens=16, concurrency=16, load="poisson", rate=1.0)
+    assert flags(samples(*bad()), workload) == ()
 
 
 def test_texts_say_what_was_found() -> None:

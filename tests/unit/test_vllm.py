@@ -75,6 +75,13 @@ def installs(launch: LaunchPlan) -> list[str]:
 # --- on a CPU ---
 
 
+def test_the_users_own_variable_does_not_overrule_the_plan() -> None:
+    """vLLM takes it for more than the flag, on a CPU; who wants it says so in the plan."""
+    assert plan().inherits_not == ("VLLM_CPU_KVCACHE_SPACE",)
+    assert plan(env={"VLLM_CPU_KVCACHE_SPACE": 3}).inherits_not == ()
+    assert plan(H100, QWEN2).inherits_not == ()
+
+
 def test_the_cpu_command_line() -> None:
     """Every flag that keeps a small machine alive is there, and the weights are the folder made here."""
     launch = plan()

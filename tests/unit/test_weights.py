@@ -44,7 +44,7 @@ def test_files(tmp_path: Path, words: list[str], expected: list[str]) -> None:
 
 @pytest.mark.parametrize(
     ("cached", "kind"),
-    [(None, None), (1.0, "warm"), (0.95, "warm"), (0.94, "mixed"), (0.06, "mixed"), (0.05, "cold"), (0.0, "cold")],
+    [(None, None), (1.0, "warm"), (0.9, "warm"), (0.89, "mixed"), (0.11, "mixed"), (0.1, "cold"), (0.0, "cold")],
 )
 def test_a_start_is_cold_or_warm(cached: float | None, kind: str | None) -> None:
     """By the part of the weights that was in memory."""

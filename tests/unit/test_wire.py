@@ -320,3 +320,20 @@ def test_a_cancelled_exchange_takes_its_connection_along() -> None:
 def test_reasons_are_the_systems(error: Exception, expected: str) -> None:
     """Or what else there is to say."""
     assert reason(error) == expected
+
+
+@pytest.mark.parametrize(("others", "enough", "failure"), [(0, 2**18, None), (3, 2**18, "too large"), (3, 2**21, None)])
+def test_many_responses_at_once_have_less_room_each(
+    monkeypatch: pytest.MonkeyPatch, others: int, enough: int, failure: str | None
+) -> None:
+    """A share of what all may take, as many as there are when a request is sent, but never less than is enough."""
+    monkeypatch.setattr(wire, "MANY_BYTES", 2**21)
+    monkeypatch.setattr(wire, "ENOUGH_BYTES", enough)
+
+    async def act() -> None:
+        scene = Scene()
+        scene.wire.opened |= {Connection(scene.wire) for _ in range(others)}
+        recording = await scene.play(HEAD + b"%x\r\n" % 2**20, b"f" * (2**20 - 1000), b"f" * 1000 + b"\r\n0\r\n\r\n")
+        assert recording.failure == failure
+
+    run(act)

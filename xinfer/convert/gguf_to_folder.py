@@ -100,7 +100,8 @@ def located(reader: GGUFReader) -> dict[str, ReaderTensor]:
 
 def weight(tensor: ReaderTensor, heads: dict[str, int]) -> np.ndarray[Any, Any]:
     """Return one tensor in float32, as the others order it."""
-    values = dequantize(tensor.data, tensor.tensor_type).astype(np.float32).reshape(tensor.shape[::-1])
+    values: np.ndarray[Any, Any] = dequantize(tensor.data, tensor.tensor_type)
+    values = values.astype(np.float32).reshape(tensor.shape[::-1])
     part = tensor.name.split(".")[-2]
     if part in heads:  # llama.cpp rotates neighbours, the others the halves of a head
         values = values.reshape(heads[part], -1, 2, values.shape[1]).swapaxes(1, 2).reshape(values.shape)

@@ -6,8 +6,11 @@ so whatever a killed installation left is made again.
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import shutil
+import tempfile
 import time
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
@@ -21,13 +24,16 @@ from xinfer.errors import ProvisionError
 from xinfer.planning.artefacts import CONVERT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from typing import IO
 
     from xinfer.environments.steps import Progress
     from xinfer.plan import Argv, Artefact, LaunchPlan
 
 MARKER = ".complete.json"
+_TOOL = re.compile(r".*/environments/(tool-[a-z_]+)-[0-9a-f]{8}(/.*)")
+"""A program of a tool's environment, whose name ends in a hash that depends on the Python which made it."""
+READ_ONLY = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 HOW_TO_GET = {"uv": "install it (pip install uv), or say installer=pip"}
 """Programs of steps that a machine may lack, and what to do then."""
 
@@ -58,19 +64,31 @@ def provision(plan: LaunchPlan, *, progress: Progress, log: Path) -> list[str]:
     return list(resolved[plan.environment.path] if plan.environment else packages.beside(plan.argv))
 
 
+def logs(home: Path, place: str) -> Path:
+    """Return a home's directory for logs, or a temporary one: a home that others fill may be for reading only."""
+    directory = home / place
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            return directory
+    except OSError:
+        return Path(tempfile.mkdtemp(prefix=f"xinfer-{place}-"))
+
+
 def marker(artefact: Artefact) -> Marker | None:
     """Return the record of a directory that exactly these steps have filled, or None."""
     found = read(Path(artefact.path))
-    return found if found and found.steps == _portable(artefact) else None
+    return found if found and _portable(found.steps) == _portable(artefact.steps) else None
 
 
-def _portable(artefact: Artefact) -> tuple[Argv, ...]:
-    """Return the steps with xinfer's own programs by name: two checkouts that share a home have them in two places.
+def _portable(commands: Iterable[Argv]) -> tuple[Argv, ...]:
+    """Return steps with xinfer's own programs and tools by name.
 
-    Whether they are the same programs, the name of the directory says, which has a hash of them.
+    Two checkouts that share a home have the programs in two places; whether they are the same, the name of a directory
+    says, which has a hash of them. Two versions of Python have a tool each, and what it fetches or makes is the same.
     """
     own = f"{CONVERT}{os.sep}"
-    return tuple(tuple(word.removeprefix(own) for word in step) for step in artefact.steps)
+    return tuple(tuple(_TOOL.sub(r"\1\2", word.removeprefix(own)) for word in step) for step in commands)
 
 
 def read(directory: Path) -> Marker | None:
@@ -135,7 +153,10 @@ def _refusals(path: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        message = f"{error.filename or path}: {error.strerror}; free or unlock it, or choose another home="
+        remedy = "free or unlock it"
+        if error.errno in READ_ONLY:
+            remedy = "not all that the plan needs is in this home, and you cannot write there; unlock it"
+        message = f"{error.filename or path}: {error.strerror}; {remedy}, or choose another home="
         raise ProvisionError(message) from error
 
 
@@ -186,7 +207,7 @@ def _make(artefact: Artefact, plan: LaunchPlan, progress: Progress, log: IO[byte
         _check(artefact, plan)
         is_environment = (directory / "pyvenv.cfg").is_file()
         found = Marker(
-            steps=_portable(artefact),
+            steps=_portable(artefact.steps),
             resolved=packages.of(directory / "bin" / "python") if is_environment else (),
             made=datetime.now(UTC).isoformat(timespec="seconds"),
             seconds=round(time.monotonic() - start_s, 1),

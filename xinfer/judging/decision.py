@@ -46,7 +46,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     verdicts: tuple[Verdict, ...]
 
 
-def decide(
+def decide(  # noqa: PLR0913 -- all that a choice depends on, by name
     pack: Pack,
     candidates: Sequence[Spec],
     hardware: Hardware,
@@ -55,19 +55,22 @@ def decide(
     engine: str | None,
     broken: Mapping[str, str],
     tokens: int,
+    python: str | None = None,
 ) -> Decision:
     """Judge every candidate for every engine and choose; ``engine`` forces one.
 
-    ``broken`` maps engines whose plugin does not import to the error; they are *unknown*.
+    ``broken`` maps engines whose plugin does not import to the error; they are *unknown*. ``python`` is the user's own
+    interpreter for the engine.
     """
     if engine is not None and engine not in pack.engines and engine not in broken:
         message = f"rule pack {pack.name} has no rules for engine {engine!r}{nearest(engine, pack.engines)}"
         raise ConfigError(message)
     ordered = _ordered(candidates, hardware, prefer, tokens)
     order = (engine,) if engine else pack.order(hardware)
-    chosen = _choose(pack, order, ordered, hardware, broken)
+    gathered = [(each, rules.gather(each, hardware, python=python)) for each in ordered if each.format is not None]
+    chosen = _choose(pack, [name for name in order if name not in broken], gathered)
     spec = chosen[1] if chosen else ordered[0]
-    verdicts = tuple(judge_all(pack, spec, hardware, broken))
+    verdicts = tuple(judge_all(pack, spec, hardware, broken, python))
     if chosen is None:
         because = _refusal(pack, spec, verdicts, engine)
         return Decision(engine=None, spec=spec, rules=pack.name, because=because, verdicts=verdicts)
@@ -79,9 +82,11 @@ def decide(
     return Decision(engine=chosen[0], spec=spec, rules=pack.name, because=because, verdicts=verdicts)
 
 
-def judge_all(pack: Pack, spec: Spec, hardware: Hardware, broken: Mapping[str, str]) -> list[Verdict]:
+def judge_all(
+    pack: Pack, spec: Spec, hardware: Hardware, broken: Mapping[str, str], python: str | None = None
+) -> list[Verdict]:
     """Judge one artefact for every engine of the pack, and for every plugin that the pack does not know."""
-    facts = rules.gather(spec, hardware)
+    facts = rules.gather(spec, hardware, python=python)
     return [_judge(pack, name, facts, broken) for name in dict.fromkeys([*pack.engines, *broken])]
 
 
@@ -117,13 +122,11 @@ def _missing(verdict: Verdict) -> str:
 
 
 def _choose(
-    pack: Pack, order: Sequence[str], ordered: Sequence[Spec], hardware: Hardware, broken: Mapping[str, str]
+    pack: Pack, order: Sequence[str], gathered: Sequence[tuple[Spec, Mapping[str, Any]]]
 ) -> tuple[str, Spec, str] | None:
     """Return the first engine and artefact with a yes; failing that, with nothing but unknowns."""
-    gathered = [(spec, rules.gather(spec, hardware)) for spec in ordered if spec.format is not None]
-    usable = [name for name in order if name not in broken]
     for wanted, derived in itertools.product(("yes", "unknown"), (False, True)):
-        for name in usable:
+        for name in order:
             for spec, facts in gathered:
                 if spec.derived is derived and pack.judge(name, facts).verdict == wanted:
                     return name, spec, wanted
@@ -162,7 +165,7 @@ def _choices(
     if any(each.derived is not spec.derived for each in ordered):
         may += " and that is made here" if spec.derived else " and that is published"
     if spec.derived:
-        yield "this artefact is made here: none that is published is judged as well"
+        yield "this artefact is made on this machine: no published one got as good a verdict"
     size = "nearest to prefer.size_b; memory is not known"
     if has is not None:
         size = f"the smallest in this format; known to exceed {has:g} GiB"

@@ -172,6 +172,7 @@ def gather(spec: Spec, hardware: Hardware, **engine: Any) -> dict[str, Any]:
         "hw.gpu_memory_gib": gpu.memory_gib,
         "hw.compute_capability": None if gpu.compute_capability is None else float(gpu.compute_capability),
         "engine.version": engine.get("version"),
+        "engine.own": engine.get("python") is not None,
     }
     if spec.note and spec.format is None:
         facts["?model"] = spec.note

@@ -1,8 +1,6 @@
-"""Runs another load generator against a ready server: as a program of its own, with everything it starts.
+"""Runs another load generator against a ready server: as a program of its own, with everything that it starts.
 
-loadgen = peers.plan("vllm-bench", place)                    # pure
-environment.provision(loadgen.needs, progress=…, log=…)      # before the server starts
-found = running.run(loadgen, target, workload, run_id=…, directory=…)
+First ``peers.plan`` (pure), then ``environment.provision`` of its needs before the server starts, then :func:`run`.
 """
 
 from __future__ import annotations
@@ -46,17 +44,13 @@ def run(loadgen: Loadgen, target: Target | None, workload: Workload, *, run_id: 
     if target is not None:
         model = target.model or load.probe(target, workload).model
         task = msgspec.structs.replace(task, url=target.url.rstrip("/"), model=model, request=target.request)
-    log = directory / f"{loadgen.name}.log"
-    _start(loadgen, task, log, target.api_key if target else None)
-    found = loadgen.peer.read(_files(loadgen, task, log), task)
-    if isinstance(found.metrics, Metrics) and found.metrics.failed == found.metrics.requests:
-        why = "; ".join(found.errors) or "it does not say why"
-        raise RequestError(f"{loadgen.peer.title}: all {found.metrics.requests} requests failed: {why}; log: {log}")
+    program = _started(loadgen, task, directory / f"{loadgen.name}.log", target.api_key if target else None)
+    found = _read(loadgen, task, program)
     return msgspec.structs.replace(found, source=f"{loadgen.peer.title} {version_of(loadgen)}")
 
 
-def _start(loadgen: Loadgen, task: Task, log: Path, api_key: str | None) -> None:
-    """Run one task to its end."""
+def _started(loadgen: Loadgen, task: Task, log: Path, api_key: str | None) -> Server:
+    """Run one task to its end, good or bad."""
     peer = loadgen.peer
     argv = peer.argv(task)
     place = Path(task.directory)
@@ -74,6 +68,24 @@ def _start(loadgen: Loadgen, task: Task, log: Path, api_key: str | None) -> None
             _wait(program, patience_s(task.workload))
         finally:
             program.stop()
+    return program
+
+
+def _read(loadgen: Loadgen, task: Task, program: Server) -> Foreign:
+    """Return what a program that has ended left; RequestError if that is nothing, or it ended badly."""
+    try:
+        found = loadgen.peer.read(_files(loadgen, task, program.log), task)
+    except RequestError:
+        if program.exit_status:
+            raise program.error(RequestError, program.ending) from None
+        raise
+    counts = found.metrics
+    if isinstance(counts, Metrics) and counts.failed == counts.requests:  # which some end badly for, and some well
+        why = "; ".join(found.errors) or "it does not say why"
+        raise RequestError(f"{loadgen.peer.title}: all {counts.requests} requests failed: {why}; log: {program.log}")
+    if program.exit_status:
+        raise program.error(RequestError, program.ending)
+    return found
 
 
 def _key(peer: Peer, api_key: str | None) -> dict[str, str]:
@@ -93,13 +105,11 @@ def _files(loadgen: Loadgen, task: Task, log: Path) -> dict[str, bytes]:
 
 
 def _wait(program: Server, timeout_s: float) -> None:
-    """Return when the program has ended well."""
+    """Return when the program has ended."""
     deadline_s = time.perf_counter() + timeout_s
     while program.is_alive(within_s=TICK_S):
         if time.perf_counter() > deadline_s:
             raise program.error(RequestError, f"was not done after {timeout_s:g} s")
-    if program.exit_status:
-        raise program.error(RequestError, program.ending)
 
 
 def patience_s(workload: Workload) -> float:

@@ -6,6 +6,7 @@ Linux alone tells these things. A counter that cannot be read is null.
 from __future__ import annotations
 
 import os
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -58,7 +59,8 @@ def _times(root: Path) -> tuple[list[int], int | None]:
     """Return the first line of ``/proc/stat`` and how many CPUs it adds up."""
     try:
         with (root / "proc/stat").open(encoding="ascii", errors="replace") as lines:
-            rows = [line.split() for line in lines if line.startswith("cpu")]
+            # What follows is a number for each interrupt, of which large machines have thousands.
+            rows = [line.split() for line in takewhile(lambda line: line.startswith("cpu"), lines)]
     except OSError:
         rows = []
     totals = [int(word) for word in rows[0][1:] if word.isdecimal()] if rows else []

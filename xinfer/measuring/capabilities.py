@@ -12,6 +12,8 @@ from xinfer.measuring.client import Client, Exchange, Target, explain, judge
 from xinfer.measuring.samples import Capabilities
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from xinfer.measuring.stream import Reply
     from xinfer.measuring.tokens import Endpoint
     from xinfer.spec import Workload
@@ -69,6 +71,11 @@ class _Answer(NamedTuple):
         return (self._stamps[-1] - self._stamps[0]) / later / 1e9 if len(self._stamps) > 1 and later > 0 else None
 
 
+def _least(several: Iterable[float | None]) -> float | None:
+    """Return the shortest of the times that are known: the first answer of a server may take it much longer."""
+    return min((value for value in several if value is not None), default=None)
+
+
 def completion(target: Target, prompt: list[int] | str, tokens: int, *, extras: bool, stream_options: bool) -> bytes:
     """Return a completion request; the engine's own fields never replace ours."""
     options = {"stream_options": {"include_usage": True}} if stream_options else {}
@@ -83,6 +90,7 @@ class Probe:
         self._client = client
         self._workload = workload
         self._notes: list[str] = []
+        self._answers: list[_Answer] = []
 
     async def run(self) -> Found:
         """Ask, at most a dozen times; raise RequestError if the server completes nothing at all."""
@@ -108,8 +116,8 @@ class Probe:
             tokens_per_chunk=total / count if total and count else None,
             tokens_per_word=self._tokens_per_word(ids, reply.prompt_tokens, words),
             notes=tuple(self._notes),
-            probe_ttft_s=answer.ttft_s,
-            probe_tpot_s=answer.tpot_s,
+            probe_ttft_s=_least(one.ttft_s for one in self._answers),
+            probe_tpot_s=_least(one.tpot_s for one in self._answers),
         )
         return Found(capabilities, tokenizer, text, reply.prompt_tokens)
 
@@ -147,7 +155,8 @@ class Probe:
         body = completion(self._client.target, prompt, PROBE_TOKENS, extras=extras, stream_options=stream_options)
         exchange = await self._client.send(COMPLETIONS, body, timeout_s=self._workload.timeout_s)
         reply = stream.read(exchange.pieces)
-        return _Answer(exchange, reply, judge(exchange, reply))
+        self._answers.append(_Answer(exchange, reply, judge(exchange, reply)))
+        return self._answers[-1]
 
     def _why(self, answer: _Answer) -> str:
         return explain(answer.exchange, answer.reply, self._client.target)

@@ -18,9 +18,7 @@ from xinfer.spec import Workload
 
 SERVER = ("xinfer.testing.reference_server", "--behaviour", '{"ttft_s": 0.0, "gap_s": 0.0}')
 """It is started by name: what measures imports nothing that is measured."""
-LOAD = Workload(
-    name="null", input_tokens=8, output_tokens=128, concurrency=16, requests=384, warmup=16, timeout_s=30.0
-)
+LOAD = Workload(name="null", input_tokens=8, output_tokens=128, concurrency=16, requests=384, warmup=16, timeout_s=30.0)
 """A second's work, for a server on a core of its own."""
 START_S = 30.0
 

@@ -23,17 +23,18 @@ from xinfer.environments import environment, locks, steps
 from xinfer.machine import fingerprint
 from xinfer.machine.disturbance import Disturbance
 from xinfer.machine.fingerprint import Fingerprint
+from xinfer.running.runner import confined
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from xinfer.facts import Hardware
     from xinfer.plan import LaunchPlan
 
 METERS = Path(__file__).parents[1] / "meters"
-SECONDS = 0.7
-"""How long each quantity is measured."""
+SECONDS, ACCELERATOR_S = 0.7, 0.4
+"""How long each quantity is measured; PyTorch's are up to seven, in several ways."""
 TIMEOUT_S = 60.0
 """For a meter and all that it loads, which may come from a slow disk."""
 CACHES = 4
@@ -109,6 +110,8 @@ class _Meter(NamedTuple):
     python: str
     words: tuple[str, ...]
     variables: Mapping[str, str]
+    cores: Collection[int] | None = None
+    """Where it runs; null is wherever xinfer may."""
 
 
 def measured(
@@ -117,31 +120,33 @@ def measured(
     *,
     launch: LaunchPlan | None = None,
     machine: Fingerprint | None = None,
+    cores: Collection[int] | None = None,
     progress: Callable[[str], object] = lambda _: None,
 ) -> Ceilings:
     """Return this machine's ceilings for what a plan uses of it: those that are kept, else newly measured ones.
 
-    They are the same for all engines with as many threads, so that their distances can be compared. Without a plan,
-    of all cores but one. It never raises for a machine that cannot be measured; the notes say why.
+    They are the same for all engines with as many threads on the same ``cores``, so that their distances can be
+    compared. Without a plan, of all cores but one. It never raises for a machine that cannot be measured; the notes
+    say why.
     """
     machine = fingerprint.take(hardware) if machine is None else machine
     device = launch.device if launch else "cpu"
     threads = threads_of(launch, hardware) if device == "cpu" else None
-    meters = [_processor(machine, threads)] if threads else []
+    meters = [_processor(machine, threads, cores)] if threads else []
     torch = _torch(launch, home, hardware)
     if torch is not None:
         dtypes, kind = ",".join(_DTYPES[device]), ("cpu" if device == "cpu" else "cuda")
-        words = (kind, dtypes, str(threads or 0), str(SECONDS))
-        meters.append(_Meter("accelerator.py", torch, words, launch.env if launch else {}))
+        words = (kind, dtypes, str(threads or 0), str(ACCELERATOR_S))
+        meters.append(_Meter("accelerator.py", torch, words, launch.env if launch else {}, cores))
     found = [_part(meter, machine, device, threads, home / "ceilings", progress) for meter in meters]
     notes = {} if meters else {"bandwidth": "no environment here has a PyTorch for this GPU, which would measure it"}
     merged = _merged(found, Ceilings(device=device, threads=threads, fingerprint=machine.id, notes=notes))
     return _published(merged, hardware)
 
 
-def _processor(machine: Fingerprint, threads: int) -> _Meter:
+def _processor(machine: Fingerprint, threads: int, cores: Collection[int] | None) -> _Meter:
     words = (str(threads), str(_mebibytes(machine)), str(SECONDS))
-    return _Meter("processor.py", sys.executable, words, _ONE_EACH)
+    return _Meter("processor.py", sys.executable, words, _ONE_EACH, cores)
 
 
 def _part(
@@ -154,7 +159,7 @@ def _part(
 ) -> _Kept:
     """Return what a meter said: earlier, or now."""
     stem = Path(meter.program).stem
-    path = folder / f"{machine.id}-{device}-{stem}-{_digest(machine, threads, meter.program)}.json"
+    path = folder / f"{machine.id}-{device}-{stem}-{_digest(machine, threads, meter)}.json"
     found = _read(path)
     if found is None:
         with _lock(path):
@@ -182,21 +187,29 @@ def _torch(launch: LaunchPlan | None, home: Path, hardware: Hardware) -> str | N
     program = Path(launch.argv[0] if launch.argv else "")
     own = Path(launch.environment.path) if launch.environment else program.parent.parent
     others = sorted(path for path in (home / "environments").glob("*") if environment.read(path) is not None)
-    usable = (path for path in others if not (is_gpu and "-cpu-" in path.name))
+    # An engine's: a load generator may come with any PyTorch.
+    engines = (path for path in others if not path.name.startswith(("loadgen-", "tool-")))
+    usable = (path for path in engines if not (is_gpu and "-cpu-" in path.name))
     for place in (*((own,) if own.is_absolute() else ()), *usable):
         if next(place.glob("lib/python3*/site-packages/torch/__init__.py"), None):
             return str(place / "bin/python")
     return None
 
 
-def _digest(machine: Fingerprint, threads: int | None, program: str) -> str:
+def _digest(machine: Fingerprint, threads: int | None, meter: _Meter) -> str:
     """Hash whatever else the figures depend on: another program, driver, kernel or placement, other figures."""
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
-    facts = msgspec.json.encode((machine, threads, cores), order="sorted")
-    return hashlib.sha256((METERS / program).read_bytes() + facts).hexdigest()[:8]
+    own = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else ()
+    facts = msgspec.json.encode((machine, threads, sorted(meter.cores or own)), order="sorted")
+    return hashlib.sha256((METERS / meter.program).read_bytes() + facts).hexdigest()[:8]
+
+
+_disturbed: dict[Path, _Kept] = {}
+"""What was measured on a busy machine, for as long as this process lives: a sweep does not try before each start."""
 
 
 def _read(path: Path) -> _Kept | None:
+    if path in _disturbed:
+        return _disturbed[path]
     try:
         found = msgspec.json.decode(path.read_bytes(), type=_Kept)
     except (OSError, ValueError):  # there is none, or it is damaged: it is measured again
@@ -215,6 +228,8 @@ def _lock(path: Path) -> AbstractContextManager[object]:
 
 
 def _keep(path: Path, found: _Kept) -> None:
+    if found.busy is not None:
+        _disturbed[path] = found
     if found.busy is not None or found.told is None:
         return
     partial = path.with_suffix(f".{os.getpid()}.partial")
@@ -229,7 +244,8 @@ def _measure(meter: _Meter) -> _Kept:
     environ = {**steps.variables(), **meter.variables}
     argv = [meter.python, "-I", str(METERS / meter.program), *meter.words]
     try:
-        done = subprocess.run(argv, env=environ, capture_output=True, timeout=TIMEOUT_S, check=False)
+        with confined(meter.cores):
+            done = subprocess.run(argv, env=environ, capture_output=True, timeout=TIMEOUT_S, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         return _Kept(notes={meter.program: f"{type(error).__name__}: {error}"})
     try:

@@ -12,7 +12,7 @@ import msgspec
 
 from xinfer.machine import fingerprint
 from xinfer.machine.fingerprint import Fingerprint
-from xinfer.measuring import ceilings, roofline, tensors, usage, work
+from xinfer.measuring import ceilings, crew, roofline, tensors, usage, work
 from xinfer.measuring.ceilings import Ceilings
 from xinfer.measuring.metrics import Metrics
 from xinfer.measuring.roofline import Limits
@@ -51,7 +51,10 @@ def take(
     machine = fingerprint.take(hardware)
     found = tensors.read(weights.files(launch))
     is_known = launch.engine != "external" and not isinstance(work.weights(spec, found, launch.dtype), str)
-    known = ceilings.measured(hardware, home, launch=launch, machine=machine, progress=progress) if is_known else None
+    if not is_known:
+        return Conditions(machine, None, found, load)
+    cores = crew.left_to_the_server()
+    known = ceilings.measured(hardware, home, launch=launch, machine=machine, cores=cores, progress=progress)
     return Conditions(machine, known, found, load)
 
 

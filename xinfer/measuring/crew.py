@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -31,22 +32,22 @@ HEAD_START_S = 0.05
 """Between the word to start and the start, so that all workers hear of it before."""
 REPORT_S = 60.0
 """How long a worker may be silent while it reads what came back."""
-
-
+DEATH_S = 10.0
+"""How long a worker that has hung up may take to end."""
 STREAMS = 512
 """How many streams one worker carries with stamps that are milliseconds late at most."""
-TOKENS_PER_S = 40_000
-"""How many deliveries of one token each take a worker half a core, at 12 microseconds for one."""
+DELIVERIES_PER_S = 40_000
+"""How many a worker stamps in half of its core's time, at 12 microseconds for one."""
 ENGINE_SHARE = 4
 """Of so many cores, one is the load's."""
 
 
-def cores(streams: int, tokens_per_s: float, usable: Sequence[int | None]) -> tuple[int | None, ...]:
+def cores(streams: int, deliveries_per_s: float, usable: Sequence[int | None]) -> tuple[int | None, ...]:
     """Return the core of each worker that such a load takes: the last of those that may be used.
 
     Null is a worker that goes where the system puts it: where there is one core only, or cores cannot be chosen.
     """
-    wanted = max(1, math.ceil(streams / STREAMS), math.ceil(tokens_per_s / TOKENS_PER_S))
+    wanted = max(1, math.ceil(streams / STREAMS), math.ceil(deliveries_per_s / DELIVERIES_PER_S))
     count = min(wanted, max(1, len(usable) // ENGINE_SHARE), streams)
     return tuple(usable[-count:]) if len(usable) > 1 else (None,)
 
@@ -80,7 +81,6 @@ class Crew:
         self._members: list[_Member] = []
         self._selector = selectors.DefaultSelector()
         self.samples: list[Sample] = []
-        self.reports: list[Report] = []
 
     def __enter__(self) -> Self:
         """Start the processes and hand out the orders."""
@@ -102,6 +102,11 @@ class Crew:
             member.end()
         self._selector.close()
 
+    @property
+    def reports(self) -> list[Report]:
+        """What the workers said last, in the order of their numbers."""
+        return [member.report for member in self._members if member.report is not None]
+
     def run(self) -> None:
         """Let all workers work, phase by phase from common instants; raise RequestError if one dies or hangs."""
         limit_s = READY_S
@@ -111,7 +116,7 @@ class Crew:
             for member in self._members:
                 member.tell(start)
             limit_s = READY_S + max(
-                last_s(phase, order.timeout_s) for phase, order in zip(phases, self._orders, strict=True)
+                last_s(phase, order.timeout_s, order.seconds) for phase, order in zip(phases, self._orders, strict=True)
             )
         self._hear(Report, limit_s)
 
@@ -128,16 +133,11 @@ class Crew:
                     if isinstance(word, kind):
                         waiting.discard(key.data)
                     if isinstance(word, Report):
+                        key.data.report = word
                         self._selector.unregister(key.fd)
-                    if not isinstance(word, Ready):
-                        self._keep(word)
+                    elif isinstance(word, Batch):
+                        self.samples += word.samples
                         deadline_s = max(deadline_s, time.monotonic() + REPORT_S)
-
-    def _keep(self, word: Batch | Report) -> None:
-        if isinstance(word, Batch):
-            self.samples += word.samples
-        else:
-            self.reports.append(word)
 
 
 class _Member:
@@ -155,6 +155,7 @@ class _Member:
             start_new_session=True,  # an interrupt of the terminal is xinfer's alone
         )
         self._heard = bytearray()
+        self.report: Report | None = None
 
     @property
     def reports(self) -> int:
@@ -191,7 +192,10 @@ class _Member:
 
     def _death(self) -> RequestError:
         """Say how it died, and what it said."""
-        status = self._process.wait(timeout=10)
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(DEATH_S)
+        self._process.kill()
+        status = self._process.wait()
         how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with exit code {status}"
         self._errors.seek(0)
         said = self._errors.read()[-4096:].decode(errors="replace").splitlines()[-10:]

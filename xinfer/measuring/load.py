@@ -32,10 +32,14 @@ SHORTEST_S = 1e-3
 """Less than any request takes."""
 MOST_RAMP_S = 2.0
 """Within which the places of a closed loop begin, if a request takes as long."""
+REQUEST_DELIVERIES = 12
+"""To send a request and to end it costs a worker as much as so many deliveries in between."""
 SPARE = 0.1
 """The part of its core that a client may use of which nothing has to be tested."""
-MARGIN = 1.25
-"""How much faster than a single stream the streams of a closed loop are thought to be at most."""
+MARGIN = 2.0
+"""How much faster than the probe's the requests of a closed loop are thought to be at most."""
+CHEAP_TOKENS = 500_000
+"""So many are prepared at least, if there is time for them: it takes a second, and a probe may have been slow."""
 
 
 def check(workload: Workload) -> tuple[Moment, ...]:
@@ -94,13 +98,15 @@ def _extras(workload: Workload, request_s: float) -> int:
     """Return how many requests more than are asked for a closed loop could send within its time."""
     if not workload.seconds:
         return 0
-    could = math.ceil(MARGIN * workload.seconds * workload.concurrency / max(request_s, SHORTEST_S))
-    return max(0, min(could, MOST_EXTRAS) - workload.requests)
+    most = workload.seconds * workload.concurrency / SHORTEST_S
+    likely = MARGIN * workload.seconds * workload.concurrency / max(request_s, SHORTEST_S)
+    could = min(most, max(likely, CHEAP_TOKENS / workload.input_tokens), MOST_EXTRAS)
+    return max(0, math.ceil(could) - workload.requests)
 
 
 def _orders(plan: _Plan, workload: Workload) -> list[Order]:
     """Divide the work among as many workers as it needs."""
-    given = cores(*_load(plan, workload), usable_cores())
+    given = cores(*_demand(plan, workload), usable_cores())
     able = plan.prompts.capabilities
     return [
         Order(
@@ -126,12 +132,16 @@ def _orders(plan: _Plan, workload: Workload) -> list[Order]:
     ]  # fmt: skip
 
 
-def _load(plan: _Plan, workload: Workload) -> tuple[int, float]:
-    """Return how many streams there may be at once, and the most tokens per second that they could bring."""
+def _demand(plan: _Plan, workload: Workload) -> tuple[int, float]:
+    """Return how many streams there will be at once, and the deliveries per second, if none slows another down."""
     due = plan.phases[-1].due
-    streams = workload.concurrency if workload.load == "closed" else max(len(due) // 2, workload.concurrency)
-    streams = min(len(due), streams)
-    return streams, streams / max(plan.found.capabilities.probe_tpot_s or 0.0, 1e-5)
+    request_s = max(_request_s(workload, plan.found), SHORTEST_S)
+    per_request = sum(one.output_tokens for one in due) / len(due) + REQUEST_DELIVERIES
+    if workload.load == "closed":
+        streams = min(workload.concurrency, len(due))
+        return streams, streams * per_request / request_s
+    span_s = max(request_s, (due[-1].at_ns or 0) / 1e9)
+    return math.ceil(len(due) * request_s / span_s), len(due) * per_request / span_s
 
 
 def _capacity(reports: Sequence[Report], seconds: float) -> float | None:

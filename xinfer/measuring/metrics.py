@@ -23,8 +23,8 @@ server's own count of generated tokens. Failed requests and the warm-up have no 
 The window is where the load is steady:
 
 closed                    from the first to the last instant with at least nine tenths of the concurrency in flight
-constant, poisson, trace  from the first to the last measured arrival; what is counted in it counts the warm-up's
-                          requests too, which are a part of the load
+constant, poisson, trace  from the first to the last measured arrival; where the warm-up goes over into it without a
+                          pause, its requests count in the rates
 offline                   the whole run
 
 Where requests arrive whatever the server does, an objective counts from t_sched: waiting to be sent is waiting.
@@ -255,7 +255,8 @@ def summarize(samples: Samples, workload: Workload, *, slo: Slo | None = None) -
     )
     is_closed = workload.load == "closed"
     window = _window(sent, workload)
-    rates = _rates(sent, timed, window) if is_closed else _rates(samples.samples, _timed(samples.samples), window)
+    flows = workload.load in {"constant", "poisson"}
+    rates = _rates(samples.samples, _timed(samples.samples), window) if flows else _rates(sent, timed, window)
     return msgspec.structs.replace(latencies, **rates, **_totals(sent, timed, slo, is_closed=is_closed))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,18 +75,21 @@ class Watch:
         """Look for the last time."""
         self._end.set()
         self._thread.join()
-        self._survey()
-        self._look()
-        self._pss = _larger(self._pss, processes.pss(self._members))
+        with suppress(OSError):
+            self._survey()
+            self._look()
+            self._pss = _larger(self._pss, processes.pss(self._members))
 
     def _run(self) -> None:
         due_s = time.monotonic() + SURVEY_S
         while not self._end.wait(self._interval_s):
             before_s = time.thread_time()
-            if time.monotonic() >= due_s:
-                self._survey()
-                due_s = time.monotonic() + max(SURVEY_S, (time.thread_time() - before_s) / SHARE)
-            self._look()
+            with suppress(OSError):  # a look that fails, as for want of file descriptors, must not end a measurement
+                if time.monotonic() >= due_s:
+                    due_s = time.monotonic() + SURVEY_S
+                    self._survey()
+                    due_s += max(0.0, (time.thread_time() - before_s) / SHARE - SURVEY_S)
+                self._look()
             self._cost_s += time.thread_time() - before_s
 
     def _look(self) -> None:

@@ -83,7 +83,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """How many more tokens it counts in a text than the model's tokenizer does, special tokens included."""
     notes: tuple[str, ...] = ()
     probe_ttft_s: float | None = None
-    """What one short completion took by itself, before the load: nothing to compare by, but to plan with."""
+    """What a short completion took by itself, before the load: nothing to compare by, but to plan with."""
     probe_tpot_s: float | None = None
 
 
@@ -93,7 +93,7 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True):
     cpu_s: float
     """What it used between its first measured request and its last."""
     loop_lag_p99_s: float | None
-    """How late it looked at what had come, at the worst of a hundred random instants; null if the run was too short."""
+    """How late it looked at what had come, at the worst of a hundred random instants; null if there were fewer."""
     core: int | None
     """Which core it kept to; null if to none."""
 

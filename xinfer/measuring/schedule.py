@@ -167,8 +167,9 @@ def share(phase: Phase, worker: int, workers: int) -> Phase:
     return Phase(phase.places[worker::workers], tuple(due))
 
 
-def last_s(phase: Phase, timeout_s: float) -> float:
-    """Return how long a phase can take if every request in it takes as long as it may."""
+def last_s(phase: Phase, timeout_s: float, seconds: float = 0.0) -> float:
+    """Return how long a phase can take if every request in it takes as long as it may; extras end after ``seconds``."""
     if phase.places:
-        return phase.places[-1] / 1e9 + math.ceil(len(phase.due) / len(phase.places)) * timeout_s
+        rounds = math.ceil(sum(not due.is_extra for due in phase.due) / len(phase.places))
+        return phase.places[-1] / 1e9 + rounds * timeout_s + (seconds + timeout_s if seconds else 0.0)
     return max((due.at_ns or 0 for due in phase.due), default=0) / 1e9 + timeout_s

@@ -174,5 +174,5 @@ def judge(found: Effect, corrected_p: float, *, rows: int, higher_is_better: boo
         return "inconclusive", f"{change} is less than the {found.floor:.1%} that count beside the baseline's noise"
     if rows * 2 / math.comb(one + other, one) >= ALPHA:
         needed = repeats_needed(rows)
-        return "inconclusive", f"{one}+{other} repeats cannot decide {rows} rows; {needed}+{needed} can"
+        return "inconclusive", f"{one}+{other} repeats cannot decide {rows} rows; {needed}+{needed} may"
     return "inconclusive", f"p is {corrected_p:.2g}, and the interval reaches beyond {FLOOR:.0%}"

@@ -62,7 +62,7 @@ def flags(
         *_caches(fine, workload.shared_prefix),
         *_uncounted(fine),
         *_client(samples.run, fine),
-        *_amount(fine, workload),
+        *_amount(samples.run, fine, workload),
         *of_machine(used, load_per_core),
         *(_sharing(samples, used) if used else ()),
     )
@@ -175,11 +175,14 @@ def _outrun(run: Run, fine: list[Sample]) -> Iterator[Flag]:
         yield Flag(id="client_bound", value=able / offered, limit=CAPACITY, text=text)
 
 
-def _amount(fine: list[Sample], workload: Workload) -> Iterator[Flag]:
+def _amount(run: Run, fine: list[Sample], workload: Workload) -> Iterator[Flag]:
     limit = max(REQUESTS, REQUESTS_PER_PLACE * workload.concurrency if workload.load == "closed" else 0)
     if len(fine) < limit:
         text = f"{len(fine)} requests are fewer than the {limit} that steady numbers need"
         yield Flag(id="short", value=len(fine), limit=limit, text=text)
+    elif (seconds := (run.ended_ns - run.started_ns) / 1e9) < workload.seconds:
+        text = f"all requests that were prepared had been sent after {seconds:.3g} of {workload.seconds:g} s"
+        yield Flag(id="short", value=seconds, limit=workload.seconds, text=text)
 
 
 def _noise(load_per_core: float | None, used: Resources | None) -> Iterator[Flag]:

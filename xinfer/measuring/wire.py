@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 MOST_BYTES = 2**26
 """Of one response; a hundred thousand tokens take a half of it."""
+MANY_BYTES, ENOUGH_BYTES = 2**30, 2**24
+"""Of all responses that are under way: of many at once each may have its share only, but never less than is enough."""
 GRACE_S = 0.1
 """How long a stream that has said ``[DONE]`` may take to end, where its connection is worth keeping."""
 MOST_HEAD_BYTES = 2**18
@@ -80,6 +82,7 @@ class Connection(asyncio.Protocol):
         self._recording, self._framing = recording, Framing()
         self._fed = 0
         self._looks = True
+        self._most = min(MOST_BYTES, max(ENOUGH_BYTES, MANY_BYTES // max(1, len(self._wire.opened))))
         self._over = asyncio.get_running_loop().create_future()
         recording.t_send = recording.t_end = time.perf_counter_ns()
         try:
@@ -104,7 +107,7 @@ class Connection(asyncio.Protocol):
         size = len(raw)
         recording.stamps.append(t_ns)
         recording.counts.append(size)
-        if raw.endswith(ENDS) or self._looks or size > MOST_BYTES:
+        if raw.endswith(ENDS) or self._looks or size > self._most:
             self._look(recording, t_ns, len(data))
 
     def _look(self, recording: Recording, t_ns: int, size: int) -> None:
@@ -120,7 +123,7 @@ class Connection(asyncio.Protocol):
         self._fed = len(raw)
         # A header may end anywhere, and a body of known length has no mark at its end.
         self._looks = not framing.has_head or not (framing.is_chunked or framing.ends_with_connection)
-        most = MOST_BYTES if framing.has_head else MOST_HEAD_BYTES
+        most = self._most if framing.has_head else MOST_HEAD_BYTES
         if len(raw) > most and not recording.failure:
             recording.fail("too large", f"more than {most >> 10} KiB{'' if framing.has_head else ' of header'}")
         if framing.is_over or recording.failure:

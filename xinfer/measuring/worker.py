@@ -28,13 +28,15 @@ from xinfer.measuring.samples import Sample, Worker
 from xinfer.measuring.wire import Recording
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator, Sequence
 
     from xinfer.measuring.schedule import Due, Phase
 
-TICK_NS = 20_000_000
-"""The mean time between two looks at the loop's lag; one costs some 0.1 ms where the core was asleep, so half a
-hundredth of a core in all."""
+TICK_NS = 50_000_000
+"""The mean time between two looks at the loop's lag; one costs up to 0.1 ms where the core was asleep (measured on a
+virtual machine), so a five-hundredth of a core in all."""
+TICKS = 100
+"""Of fewer, none is the hundredth."""
 BATCH = 256
 ORDERS, REPORTS = 0, 1
 """The descriptors of standard input and output."""
@@ -46,7 +48,7 @@ class Load:
     def __init__(self, order: Order) -> None:
         self._order = order
         self._wire = order.target.wire()
-        self._requests = {index: order.target.asking(order.path, body) for index, body in order.bodies.items()}
+        self._requests = {index: order.target.asking(order.path, order.bodies.pop(index)) for index in [*order.bodies]}
         self._timeouts = 0
         self._lags = array("q")
         self.recordings: list[tuple[Due, Recording]] = []
@@ -73,8 +75,7 @@ class Load:
         """Return what this worker used, and how punctual it was."""
         started = self.started
         cpu_s = self.ended[1] - started[1] if started else 0.0
-        lag_s = sorted(self._lags)[math.ceil(0.99 * len(self._lags)) - 1] / 1e9 if self._lags else None
-        worker = Worker(cpu_s=cpu_s, loop_lag_p99_s=lag_s, core=self._order.core)
+        worker = Worker(cpu_s=cpu_s, loop_lag_p99_s=p99_s(self._lags), core=self._order.core)
         return Report(worker, started[0] if started else None, self.ended[0])
 
     def _tick(self, due_ns: int) -> None:
@@ -82,18 +83,24 @@ class Load:
             self._lags.append(time.perf_counter_ns() - due_ns)
 
     async def _closed(self, phase: Phase) -> None:
-        """Keep all places busy; the warm-up flows into the measured part without a pause."""
+        """Keep all places busy; the warm-up flows into the measured part without a pause.
+
+        Once a request has ended, all places begin that have not: requests are faster than was thought.
+        """
         due = iter(phase.due)
+        self._is_filled = asyncio.Event()
         async with asyncio.TaskGroup() as group:
             for begin_ns in phase.places:
                 group.create_task(self._place(due, begin_ns / 1e9))
 
     async def _place(self, due: Iterator[Due], begin_s: float) -> None:
-        await asyncio.sleep(begin_s)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._is_filled.wait(), begin_s)
         for one in due:
             if one.is_extra and self._is_time_up():
                 return
             await self._send(one, time.perf_counter_ns())
+            self._is_filled.set()
 
     def _is_time_up(self) -> bool:
         passed_s = (time.perf_counter_ns() - self.started[0]) / 1e9 if self.started else 0.0
@@ -115,7 +122,9 @@ class Load:
             nonlocal left
             left -= 1
             running.discard(task)
-            if not left or task.exception():
+            if not over.done() and (defect := task.exception()):
+                over.set_exception(defect)
+            elif not over.done() and not left:
                 over.set_result(None)
 
         def send(due_ns: int) -> None:
@@ -140,6 +149,11 @@ class Load:
         self.recordings.append((one, recording))
 
 
+def p99_s(lags_ns: Sequence[int]) -> float | None:
+    """Return what 99 of 100 lags do not exceed, in seconds; null for too few of them."""
+    return sorted(lags_ns)[math.ceil(0.99 * len(lags_ns)) - 1] / 1e9 if len(lags_ns) >= TICKS else None
+
+
 def _ticks(start_ns: int) -> Iterator[int]:
     """Yield instants that keep no step with anything a server does at a regular pace."""
     chance = random.Random(start_ns)  # noqa: S311 -- chance, and no secret
@@ -153,9 +167,10 @@ def _leave() -> None:
     os._exit(1)
 
 
-def samples(order: Order, recordings: Iterable[tuple[Due, Recording]]) -> Iterator[Sample]:
-    """Read what was recorded."""
-    for due, recording in recordings:
+def samples(order: Order, recordings: list[tuple[Due, Recording]]) -> Iterator[Sample]:
+    """Read what was recorded, and let go of each as it is read: together, they may be large."""
+    while recordings:
+        due, recording = recordings.pop()
         exchange = client.read(recording)
         reply = stream.read(exchange.pieces)
         error = judge(exchange, reply)

@@ -66,7 +66,7 @@ def running(
         server = Server(plan, log, grace_s, api_key)
         cached = pagecache.share(weights.files(plan))
         try:
-            with _on(cores):
+            with confined(cores):
                 server.start(variables)
             server.startup = msgspec.structs.replace(_wait_until_ready(server, start_timeout_s), weights_cached=cached)
             try:
@@ -84,7 +84,7 @@ def running(
 
 
 @contextmanager
-def _on(cores: Collection[int] | None) -> Iterator[None]:
+def confined(cores: Collection[int] | None) -> Iterator[None]:
     """Let what is started in the body run on these cores; it inherits them from the thread that starts it."""
     if cores is None:
         yield
@@ -100,7 +100,8 @@ def _on(cores: Collection[int] | None) -> Iterator[None]:
 def _variables(plan: LaunchPlan, inherited: Mapping[str, str], api_key: str | None) -> dict[str, str]:
     if api_key and not plan.key_variables:
         raise ConfigError(f"{plan.engine} checks no API key")
-    own = {name: value for name, value in inherited.items() if name not in plan.key_variables}
+    taken = {*plan.key_variables, *plan.inherits_not}
+    own = {name: value for name, value in inherited.items() if name not in taken}
     key = {name: value.replace("{key}", api_key) for name, value in plan.key_variables.items() if api_key}
     return {"PYTHONUNBUFFERED": "1", **own, **plan.env, **key}
 

@@ -31,8 +31,9 @@ SEARCHED_LINES = 60
 """How many of a log's last lines are searched for one that calls itself an error: some are followed by a long usage."""
 TAIL_BYTES = 64 * 1024
 WORDS_LENGTH = 240
-WARM = 0.95
-"""The part of the weights that must be in memory for a start to count as warm, or must not for a cold one."""
+WARM, COLD = 0.9, 0.1
+"""The part of the weights that is in memory at least before a warm start, and at most before a cold one: their headers
+have been read already."""
 _ERROR = re.compile(r"\s*(ERROR|[Ee]rror|fatal|[\w.]*(Error|Exception)):")
 
 
@@ -51,7 +52,7 @@ class Startup(msgspec.Struct, frozen=True, kw_only=True):
         """Whether the weights came from the disk or from memory; null where that is not known."""
         if self.weights_cached is None:
             return None
-        return "warm" if self.weights_cached >= WARM else "cold" if self.weights_cached <= 1 - WARM else "mixed"
+        return "warm" if self.weights_cached >= WARM else "cold" if self.weights_cached <= COLD else "mixed"
 
 
 class Server:

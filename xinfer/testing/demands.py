@@ -86,7 +86,7 @@ def can_be_pasted(launches: Iterable[tuple[str, LaunchPlan]]) -> None:
     for where, launch in launches:
         for variable in launch.env:
             demand(_VARIABLE.fullmatch(variable), f"{where}: {variable!r} is no name of a variable")
-        assigned = [f"{name}={value}" for name, value in launch.env.items()]
+        assigned = [*launch.without, *(f"{name}={value}" for name, value in launch.env.items())]
         for line, words in zip(launch.shell(), (*launch.install, [*assigned, *launch.argv]), strict=True):
             demand(words, f"{where}: a line of the plan is empty")
             demand("\n" not in line, f"{where}: a command spans lines: {line}")

@@ -144,7 +144,7 @@ class Served(msgspec.Struct, kw_only=True):
     ended_ns: int | None = None
     """After the last write, before a refusal, or when the client had left."""
     outcome: str = "open"
-    """whole, refused, a failure's name, or left: the client closed first."""
+    """whole, refused, a failure's name, or left: the client closed before everything had been said."""
     status: int | None = None
     prompt: str = ""
     """Text, or the ids as JSON."""

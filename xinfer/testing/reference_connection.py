@@ -85,7 +85,7 @@ class Connection(asyncio.Protocol):
         self._server.open.discard(self)
         self._await()
         if self._served is not None and self._served.ended_ns is None:
-            self._served.end("left")
+            self._served.end("whole" if self._reply is not None and self._reply.is_said else "left")
 
     def pause_writing(self) -> None:
         """Wait for a client that reads slowly."""

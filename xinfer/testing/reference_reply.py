@@ -84,6 +84,11 @@ class Reply:
         """When the first step is due."""
         return self._served.received_ns + (self._due_ns[0] if self._due_ns else 0)
 
+    @property
+    def is_said(self) -> bool:
+        """Whether a client that leaves now has got everything."""
+        return self._next >= self._script.said
+
     def play(self, t_ns: int) -> int | None:
         """Write the next step at this instant; return when the one after it is due, null if none is for now."""
         line = self._line

@@ -69,6 +69,8 @@ class Script(NamedTuple):
     end: End
     writes: int = 0
     """How many writes with text it has or would have had."""
+    said: int = 0
+    """After how many steps all has been said, and only the body's end is still to be marked."""
     completion_tokens: int | None = None
     """As the reply reports it."""
     finish_reason: str | None = None
@@ -120,8 +122,9 @@ def script(does: Behaviour, asked: Asked) -> Script:
     if end == "repeat":
         length = WITHOUT_END
     moment = parts[-1].moment if parts else 0
-    written = [Part(0, 0, _head(does, asked, length)), *framed, Part(moment, 0, tail)]
-    return Script(tuple(_steps(written, does)), end, events.writes, events.reported, events.reason)
+    steps = tuple(_steps([Part(0, 0, _head(does, asked, length)), *framed], does))
+    closing = tuple(_steps([Part(moment, 0, tail)], does))
+    return Script((*steps, *closing), end, events.writes, len(steps), events.reported, events.reason)
 
 
 def _unanswered(does: Behaviour) -> Script:
@@ -140,7 +143,7 @@ def _whole(does: Behaviour, asked: Asked, events: Events) -> Script:
     head = _head(msgspec.structs.replace(does, framing="length"), asked, len(body), "application/json")
     step = Step(events.writes, 0, head + body, (events.count,))
     end: End = "keep" if _keeps(does, asked) else "close"
-    return Script((step,), end, events.writes, events.count, events.reason)
+    return Script((step,), end, events.writes, 1, events.count, events.reason)
 
 
 def _body(does: Behaviour, asked: Asked, events: Events) -> tuple[list[Part], list[Part], bytes, End]:

@@ -219,6 +219,8 @@ class Attempt:
 
     def _external_key(self, settings: Mapping[str, Any]) -> str | None:
         variable = settings["api_key_env"]
+        if variable and self.api_key is not None:
+            raise ConfigError("engine.api_key_env= and api_key= or api_key_env= both give a key; leave one of them out")
         key = os.environ.get(variable) if variable else self.api_key
         if variable and key is None:
             raise ConfigError(f"engine.api_key_env={variable}: there is no such environment variable")

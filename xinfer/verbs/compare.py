@@ -86,7 +86,7 @@ def run(paths: Sequence[Path], asked: Asked) -> Comparison:
     base, others = able[0], [each for side in able[1:] for each in side]
     pairs = ranking.compare(base, others, metrics=asked.metrics, allowed=asked.allowed)
     if all(pair.refused for pair in pairs):
-        first, *rest = [f"{_names(pair)}: {_differs(each, pair)}" for pair in pairs for each in pair.refused]
+        first, *rest = map(_refusal, pairs)
         raise ConfigError(first, details=tuple(rest))
     used = {(pair.base.letter, pair.base.cell) for pair in pairs if not pair.refused}
     alone = [f"{each.letter}: {each.cell.id} has no counterpart" for each in base if ("A", each.cell.id) not in used]
@@ -123,9 +123,7 @@ def _reason(each: Contestant) -> str:
 def text(found: Comparison, *, is_terminal: bool) -> str:
     """Print each pair, what differs, a row for each metric, and the rule; flagged rows are grey on a terminal."""
     blocks = ["\n".join(_block(pair, is_terminal=is_terminal)) for pair in found.pairs if not pair.refused]
-    refused = [pair for pair in found.pairs if pair.refused]
-    others = [f"{_names(each)}: {'; '.join(_differs(one, each) for one in each.refused)}" for each in refused]
-    others += found.without
+    others = [*(_refusal(pair) for pair in found.pairs if pair.refused), *found.without]
     blocks += ["\n".join(["not compared", *(f"  {line}" for line in others)])] if others else []
     return "\n\n".join([*blocks, "\n".join(textwrap.wrap(found.rule, 116, subsequent_indent="  "))]) + "\n"
 
@@ -158,9 +156,10 @@ def _differs(each: Difference, pair: Pair) -> str:
     return f"{each.key} is {one} in {pair.base.letter} and {other} in {pair.other.letter}"
 
 
-def _names(pair: Pair) -> str:
+def _refusal(pair: Pair) -> str:
     other, base = (f"{side.letter} ({side.cell})" for side in (pair.other, pair.base))
-    return f"{other} may not be compared with {base}"
+    why = "; ".join(_differs(each, pair) for each in pair.refused)
+    return report.one_line(f"{other} may not be compared with {base}: {why}")
 
 
 def _said(value: object) -> str:

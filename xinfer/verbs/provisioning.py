@@ -60,19 +60,21 @@ def run(config: Mapping[str, Any], composer: Composer, progress: Callable[[str],
 
 
 def _provision(launch: LaunchPlan, home: Path, progress: Callable[[str], None]) -> list[str]:
-    log = home / "provision" / f"{record.run_id()}.log"
+    log = environment.logs(home, "provision") / f"{record.run_id()}.log"
     keep = False
     try:
         return environment.provision(launch, progress=progress, log=log)
     except ProvisionError as error:
         with suppress(OSError):
-            keep = log.is_file()
+            keep = log.stat().st_size > 0
         error.details += (f"log: {log}",) if keep else ()
         raise
     finally:
         if not keep:
             with suppress(OSError):
                 log.unlink(missing_ok=True)
+                if log.parent.parent != home:
+                    log.parent.rmdir()
 
 
 def text(made: Provisioned) -> str:

@@ -50,7 +50,7 @@ def run(overrides: Sequence[str], composer: Composer, *, api_key: str | None) ->
         launch = judgement.launched(planned)
         check_port(launch)  # an installation takes minutes, and would be for nothing
         _say(report.summary(planned))
-        logs = flow.home(config) / "serve" / f"{launch.engine}-{launch.port}"
+        logs = environment.logs(flow.home(config), "serve") / f"{launch.engine}-{launch.port}"
         environment.provision(launch, progress=_say, log=logs / "provision.log")
         _say(f"starting {launch.engine} on {launch.url}")
         log, timeout_s = logs / "engine.log", float(config["start_timeout_s"])

@@ -50,7 +50,7 @@ class Cell:
             return False
         if len(made) < self.repeat.least:
             return True
-        from xinfer.measuring import statistics  # noqa: PLC0415 -- only what is measured until it is sure needs SciPy
+        from xinfer.measuring import statistics  # noqa: PLC0415 -- a single measurement needs none
 
         width = statistics.relative_width([(each.metrics or {}).get("output_tps") or 0.0 for each in made])
         return width is None or width > self.repeat.width

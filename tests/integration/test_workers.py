@@ -18,7 +18,10 @@ import pytest
 
 from xinfer.errors import RequestError
 from xinfer.measuring import capacity, crew, load
+from xinfer.measuring.capabilities import COMPLETIONS, completion
 from xinfer.measuring.load import Target, drive
+from xinfer.measuring.orders import Order
+from xinfer.measuring.schedule import Due, Phase
 from xinfer.spec import Workload
 from xinfer.testing.reference_server import Behaviour, Remote, spawned
 
@@ -173,6 +176,25 @@ def test_workers_share_the_load(remote: Remote) -> None:
     assert samples.run.client_cpu_s == sum(worker.cpu_s for worker in samples.run.workers)
     starts = [min(s.t_send for s in samples.samples if s.worker == n) for n in range(3)]
     assert max(starts) - min(starts) < 5e9
+
+
+def test_no_place_waits_once_a_request_has_ended(remote: Remote) -> None:
+    """Requests that were thought to take a minute, and take none, leave nobody out."""
+    remote.become(FAST)
+    minute = 60 * 10**9
+    due = tuple(Due(n, False, None, 1, 4) for n in range(9))  # noqa: FBT003 -- as it is written
+    body = completion(Target(url=remote.url, model="m"), "word", 4, extras=False, stream_options=True)
+    order = Order(
+        number=0, target=Target(url=remote.url), path=COMPLETIONS, phases=(Phase((0, minute, minute), due),),
+        bodies=dict.fromkeys(range(9), body), hashes=dict.fromkeys(range(9), ""), seconds=0.0, timeout_s=5.0,
+        patience=3, core=None,
+    )  # fmt: skip
+    with crew.Crew([order]) as working:
+        working.run()
+    starts = sorted(sample.t_sched for sample in working.samples)
+    assert {sample.error for sample in working.samples} == {None}
+    assert starts[-1] - starts[0] < minute
+    assert min(sample.t_end for sample in working.samples) <= starts[1]
 
 
 def test_a_self_test_tells_what_the_client_can_take() -> None:
