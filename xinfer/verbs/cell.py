@@ -112,11 +112,13 @@ class Attempt:
         )  # fmt: skip
 
     def judge(self) -> Planned:
-        """Compose and decide; raise Refused when the rules say no."""
+        """Compose and decide; raise Refused when the rules say no, Missing when this machine is another one."""
         self.config = self._composer.compose(self.overrides)
         peers.check(str(self.config.get("loadgen", peers.OWN)))
         self.planned = judgement.first(self.config, self._composer)
         judgement.launched(self.planned)
+        if self.planned.decision.engine != "external":
+            judgement.check_machine(self.planned.ask.hardware)
         load.check(self.planned.ask.workload)
         self.api_key = apikey.find(self.config, self._typed_key, os.environ)
         return self.planned
