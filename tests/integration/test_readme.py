@@ -175,6 +175,16 @@ def test_the_plans_in_the_readme_are_as_good_as_flags_by_hand() -> None:
     assert max(float(row[-1]) for row in found) < 8
 
 
+def test_our_clients_numbers_in_the_readme_are_the_nearest_and_the_cheapest() -> None:
+    """At every load, beside every other."""
+    rows = re.findall(r"^\| (\d+) \| (\w+).*? \| \+([\d.]+) \| \+([\d.]+) \|.*\| ([\d.]+) us \|", TEXT, re.MULTILINE)
+    assert len(rows) == 10
+    for streams in ("32", "128"):
+        found = {client: (float(a), float(b), float(c)) for load, client, a, b, c in rows if load == streams}
+        ours = found.pop("xinfer")
+        assert all(one < other for each in found.values() for one, other in zip(ours, each, strict=True))
+
+
 # Names
 
 
@@ -204,7 +214,8 @@ def test_every_exit_code_is_in_the_readme_and_exists() -> None:
     for kind in kinds:
         kinds += [each for each in kind.__subclasses__() if each.__module__.startswith("xinfer.")]
     exist = {0, 130, *(kind.exit_code for kind in kinds[1:])}
-    assert {int(code) for code in re.findall(r"^\| (\d+) \|", TEXT, re.MULTILINE)} == exist
+    told = TEXT.partition("| exit code |")[2].partition("\n\n")[0]
+    assert {int(code) for code in re.findall(r"^\| (\d+) \|", told, re.MULTILINE)} == exist
 
 
 @pytest.mark.parametrize("code", sorted({c for c in re.findall(r"`([^`\n]+)`", TEXT) if re.search(r"[\w.]=\w", c)}))
