@@ -143,10 +143,22 @@ def columns(text: str, heads: tuple[str, ...]) -> list[list[str]]:
 def test_the_run_in_the_readme_is_a_run() -> None:
     """Its table has the default model, llama.cpp, and numbers."""
     text = example("run")
-    heads = ("model", "engine", "workload", "status", "TTFT ms", "TPOT ms", "out tok/s", "flags")
-    (row,) = [row for row in columns(text, heads) if row[3] in ("ok", "refused", "failed")]
-    assert row[:4] == ["smollm2-135m-instruct 0_135 ggufv2 Q4_1", "llama_cpp", "smoke", "ok"]
-    assert all(float(number) > 0 for number in row[4:7])
+    heads = (
+        "model",
+        "engine",
+        "workload",
+        " load ",
+        "runs",
+        "status",
+        "TTFT ms",
+        "TPOT ms",
+        "out tok/s",
+        "of limit",
+        "flags",
+    )
+    (row,) = [row for row in columns(text, heads) if row[5] in ("ok", "refused", "failed")]
+    assert row[:6] == ["smollm2-135m-instruct 0_135 ggufv2 Q4_1", "llama_cpp", "smoke", "1 at once", "1", "ok"]
+    assert all(float(number) > 0 for number in row[6:9])
     for step in ("model     smollm2-135m-instruct", "engine    llama_cpp", "ready after ", "record: runs/"):
         assert step in text
 
