@@ -43,11 +43,10 @@ def here(
     server must carry; null: the cell's own workload. Raises Refused when the rules say no, Missing when this machine
     is not the one that was asked for.
     """
-    launched(planned)
+    check(planned)
     if planned.decision.engine == "external":
         return planned
     asked = planned.ask
-    check_machine(asked.hardware)
     completed = msgspec.structs.replace(
         asked, hardware=hardware.completed(asked.hardware, detect()), capacity=capacity or asked.workload
     )
@@ -57,6 +56,13 @@ def here(
         parts = sum(part for part in (need.weights_gib, need.kv_gib, need.overhead_gib) if part is not None)
         progress(f"warning: needs at least {parts:.1f} GiB; {need.available_gib:.1f} GiB are available")
     return planned
+
+
+def check(planned: Planned) -> None:
+    """Raise Refused when the rules say no, and Missing when what shall be started is for another machine."""
+    launched(planned)
+    if planned.decision.engine != "external":
+        check_machine(planned.ask.hardware)
 
 
 def check_machine(asked: Hardware) -> None:

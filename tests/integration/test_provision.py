@@ -9,13 +9,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 import psutil
 import pytest
+from privileges import unprivileged
 
 from xinfer.environments import environment, locks, news, removal, steps
 from xinfer.environments.environment import MARKER, Marker, provision
@@ -243,18 +243,6 @@ def public() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="xinfer-test-") as name:
         Path(name).chmod(0o755)
         yield Path(name)
-
-
-@contextmanager
-def unprivileged() -> Iterator[None]:
-    """Be nobody for a while; root may write everywhere."""
-    before = os.geteuid()
-    if before == 0:
-        os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(before)
 
 
 def test_a_compilation_tells_each_tenth(directory: Path) -> None:

@@ -12,12 +12,12 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
+from privileges import unprivileged
 
 from xinfer import flow
 from xinfer.environments import locks
@@ -163,18 +163,6 @@ def test_a_read_only_home_that_is_complete_needs_no_more(
         )
         assert list(scratch.iterdir()) == []
         home.chmod(0o755)
-
-
-@contextmanager
-def unprivileged() -> Iterator[None]:
-    """Be nobody for a while; root may write everywhere."""
-    before = os.geteuid()
-    if before == 0:
-        os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(before)
 
 
 # Failed

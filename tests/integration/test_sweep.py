@@ -98,6 +98,13 @@ def test_a_ladder_needs_one_start(command: Ask, tmp_path: Path) -> None:
     assert rows == [[str(count), "at", "once", "1", "ok"] for count in (1, 4, 2)]
 
 
+def test_prompts_that_share_a_beginning_need_a_server_of_their_own(command: Ask) -> None:
+    """It is started with its prefix cache on, the other one with it off."""
+    done = command("-m", "model=fake-model", "+workload.shared_prefix=0,0.5", *TINY)
+    assert done.returncode == 0, done.stderr
+    assert "2 of 2 cells can run, with 2 starts\n" in done.stderr
+
+
 def test_a_server_that_dies_takes_one_cell_along(command: Ask, tmp_path: Path) -> None:
     """The others get a new one; which of them could not be served, only trying tells."""
     words = ("engine.behaviour=die-mid-stream", "workload.output_tokens=4,64,2")

@@ -8,8 +8,7 @@ import msgspec
 
 from xinfer.loadgens import foreign
 from xinfer.loadgens.foreign import MS, Foreign, Peer, Task
-from xinfer.measuring.distribution import describe, describe_groups
-from xinfer.measuring.metrics import Metrics
+from xinfer.measuring.distribution import describe_groups
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -106,9 +105,8 @@ class AiPerf(Peer):
         duration_s = _duration_s([one.metadata for one in sent])
         tokens = sum(one.plain("output_sequence_length") or 0.0 for one in fine)
         raw = {name: foreign.seconds(one.plain(theirs) for one in fine) for name, theirs in NAMES.items()}
-        metrics = Metrics(
-            requests=len(sent), failed=len(sent) - len(fine), duration_s=duration_s,
-            ttft=describe(raw["ttft"]), e2e=describe(raw["e2e"]), tpot=describe(raw["tpot"]),
+        metrics = foreign.timed(
+            raw, requests=len(sent), failed=len(sent) - len(fine), duration_s=duration_s,
             icl=describe_groups([gap / MS for gap in one.gaps()] for one in fine),
             output_tps_full=tokens / duration_s if duration_s else None,
         )  # fmt: skip

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 import msgspec
 
 from xinfer.errors import ConfigError, RequestError
-from xinfer.measuring.distribution import Distribution
+from xinfer.measuring.distribution import Distribution, describe
 from xinfer.measuring.metrics import Metrics
 from xinfer.plan import Argv
 from xinfer.spec import Shape, Workload
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
 Scope = Literal["http", "inproc"]
 Struct = TypeVar("Struct")
@@ -186,6 +186,12 @@ def kinds(errors: Iterable[str]) -> tuple[str, ...]:
     """Return each error once, on one line, without what is longer than a person reads; no text is no error."""
     short = (" ".join(error.split())[:WORDS_LENGTH] for error in errors)
     return tuple(dict.fromkeys(error for error in short if error))
+
+
+def timed(raw: Mapping[str, Sequence[float]], **counted: Any) -> Metrics:
+    """Return metrics with the distribution of each that single requests have values of, and what else is known."""
+    described: dict[str, Any] = {name: describe(values) for name, values in raw.items()}
+    return Metrics(**described, **counted)
 
 
 def shared_tokens(workload: Workload) -> int:

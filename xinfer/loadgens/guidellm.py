@@ -12,8 +12,6 @@ import msgspec
 from xinfer.errors import RequestError
 from xinfer.loadgens import foreign
 from xinfer.loadgens.foreign import Foreign, Peer, Task
-from xinfer.measuring.distribution import describe
-from xinfer.measuring.metrics import Metrics
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -151,9 +149,8 @@ class GuideLlm(Peer):
             "e2e": foreign.seconds(one.e2e_ms for one in fine),
             "tpot": foreign.seconds(one.inter_token_latency_ms for one in fine),
         }
-        metrics = Metrics(
-            requests=len(fine) + failed, failed=failed, duration_s=duration_s, ttft=describe(raw["ttft"]),
-            e2e=describe(raw["e2e"]), tpot=describe(raw["tpot"]),
+        metrics = foreign.timed(
+            raw, requests=len(fine) + failed, failed=failed, duration_s=duration_s,
             output_tps_full=tokens / duration_s if duration_s else None,
         )  # fmt: skip
         return Foreign(

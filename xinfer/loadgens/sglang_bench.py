@@ -9,8 +9,7 @@ import msgspec
 from xinfer.errors import ConfigError
 from xinfer.loadgens import foreign
 from xinfer.loadgens.foreign import Foreign, Peer, Task
-from xinfer.measuring.distribution import describe, describe_groups
-from xinfer.measuring.metrics import Metrics
+from xinfer.measuring.distribution import describe_groups
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -85,11 +84,9 @@ class SglangBench(Peer):
         first, tokens = [ttft for ttft, _, _ in fine], [tokens for _, _, tokens in fine]
         last = [ttft + sum(gaps) for ttft, gaps, _ in fine]
         raw = {"ttft": tuple(first), "e2e": tuple(last), "tpot": foreign.tpots(first, last, tokens)}
-        metrics = Metrics(
-            requests=len(found.errors), failed=len(found.errors) - found.completed, duration_s=found.duration,
-            ttft=describe(first), e2e=describe(last), tpot=describe(raw["tpot"]),
-            icl=describe_groups(gaps for _, gaps, _ in fine),
-            output_tps_full=found.output_throughput,
+        metrics = foreign.timed(
+            raw, requests=len(found.errors), failed=len(found.errors) - found.completed, duration_s=found.duration,
+            icl=describe_groups(gaps for _, gaps, _ in fine), output_tps_full=found.output_throughput,
         )  # fmt: skip
         notes = (
             "it asks for no usage: where chunks of text have none, the length that was asked for counts as generated",

@@ -8,8 +8,6 @@ import msgspec
 
 from xinfer.loadgens import foreign
 from xinfer.loadgens.foreign import Foreign, Peer, Task
-from xinfer.measuring.distribution import describe
-from xinfer.measuring.metrics import Metrics
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -93,9 +91,8 @@ class VllmBench(Peer):
         fine = [(ttft, latency, tokens) for ttft, latency, tokens, error in rows if not error]
         first, last, tokens = zip(*fine, strict=True) if fine else ((), (), ())
         raw = {"ttft": first, "e2e": last, "tpot": foreign.tpots(first, last, tokens)}
-        metrics = Metrics(
-            requests=len(found.errors), failed=found.failed, duration_s=found.duration,
-            ttft=describe(first), e2e=describe(last), tpot=describe(raw["tpot"]),
+        metrics = foreign.timed(
+            raw, requests=len(found.errors), failed=found.failed, duration_s=found.duration,
             output_tps_full=found.output_throughput,
         )  # fmt: skip
         again = "its warm-up sends the first prompt again and again"

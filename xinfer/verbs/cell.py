@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from xinfer.flow import Ask, Planned
     from xinfer.loadgens.peers import Loadgen
     from xinfer.measuring.conditions import Conditions
+    from xinfer.measuring.resources import Watch
+    from xinfer.measuring.usage import Resources
     from xinfer.plan import LaunchPlan
     from xinfer.running.server import Server
     from xinfer.spec import Workload
@@ -116,9 +118,7 @@ class Attempt:
         self.config = self._composer.compose(self.overrides)
         peers.check(str(self.config.get("loadgen", peers.OWN)))
         self.planned = judgement.first(self.config, self._composer)
-        judgement.launched(self.planned)
-        if self.planned.decision.engine != "external":
-            judgement.check_machine(self.planned.ask.hardware)
+        judgement.check(self.planned)
         load.check(self.planned.ask.workload)
         self.api_key = apikey.find(self.config, self._typed_key, os.environ)
         return self.planned
@@ -127,6 +127,12 @@ class Attempt:
         """Plan for this machine and for all that the server will carry; raise Refused or Missing when it cannot be."""
         self._begin()
         self.planned = judgement.here(self.judged, self._composer, self.progress, port=port, capacity=capacity)
+
+    def follow(self, other: Attempt) -> None:
+        """Take over the plan of a cell that differs from this one in the workload alone."""
+        self._begin()
+        asked = msgspec.structs.replace(other.asked, config=self.config, workload=self.asked.workload)
+        self.planned = msgspec.structs.replace(other.judged, ask=asked)
 
     def look(self, launch: LaunchPlan) -> Conditions:
         """Look at the machine while no server of ours runs on it."""
@@ -165,6 +171,11 @@ class Attempt:
             tokenizer=launch.outside(launch.tokenizer),
         )  # fmt: skip
 
+    def _used(self, before: Conditions, watch: Watch, span: tuple[int, int], server: Server | None) -> Resources:
+        """Keep what was seen of the machine, and return what was used of it between two stamps."""
+        resources.write(watch.seen, self.directory / "resources.jsonl")
+        return conditions.used(before, watch.seen, span, is_ours=server is not None)
+
     def _load_by(self, loadgen: Loadgen, server: Server | None, before: Conditions) -> None:
         """Let somebody else's program do it, and keep its numbers as its own: xinfer has seen none of its stamps."""
         self.progress(f"measuring workload {self.asked.workload.name} by {loadgen.peer.title}")
@@ -173,9 +184,7 @@ class Attempt:
         started_ns = time.perf_counter_ns()
         with resources.watching(server.pids if server else tuple) as watch:
             found = loadgens.run(loadgen, target, self.asked.workload, run_id=self.run, directory=self.directory)
-        resources.write(watch.seen, self.directory / "resources.jsonl")
-        span = (started_ns, time.perf_counter_ns())
-        used = conditions.used(before, watch.seen, span, is_ours=server is not None)
+        used = self._used(before, watch, (started_ns, time.perf_counter_ns()), server)
         startup, numbers = server.startup if server else None, found.metrics
         if isinstance(numbers, metrics.Metrics):
             numbers = conditions.completed(numbers, used, startup)
@@ -195,10 +204,8 @@ class Attempt:
             samples = load.drive(target, asked.workload, run_id=self.run)
         self.make_directory()
         load.write(samples, self.directory / "samples.jsonl")
-        resources.write(watch.seen, self.directory / "resources.jsonl")
         startup = server.startup if server else None
-        span = (samples.run.started_ns, samples.run.ended_ns)
-        used = conditions.used(before, watch.seen, span, is_ours=server is not None)
+        used = self._used(before, watch, (samples.run.started_ns, samples.run.ended_ns), server)
         numbers = conditions.completed(metrics.summarize(samples, asked.workload), used, startup)
         limits = conditions.limits(before, numbers, self.judged.decision.spec, launch, asked.workload, samples)
         self._fields |= {

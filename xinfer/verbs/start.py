@@ -26,7 +26,11 @@ if TYPE_CHECKING:
 
 
 def groups(attempts: Iterable[Attempt]) -> list[list[Attempt]]:
-    """Put together what differs in nothing but the workload and the place of its records, in the given order."""
+    """Put together what one server can serve, in the given order.
+
+    It differs in nothing but the workload and the place of its records; and whether prompts share a beginning is of the
+    server too, as that is what switches its prefix cache on.
+    """
     found: dict[bytes, list[Attempt]] = {}
     for each in attempts:
         found.setdefault(_key(each), []).append(each)
@@ -35,7 +39,7 @@ def groups(attempts: Iterable[Attempt]) -> list[list[Attempt]]:
 
 def _key(attempt: Attempt) -> bytes:
     config = {key: value for key, value in attempt.config.items() if key not in {"workload", "runs", "repeat"}}
-    return msgspec.json.encode(config, order="sorted")
+    return msgspec.json.encode([config, attempt.asked.workload.shared_prefix > 0], order="sorted")
 
 
 def capacity(workloads: Sequence[Workload]) -> Workload:
@@ -95,10 +99,11 @@ def _all_closed(attempts: Sequence[Attempt], error: XinferError) -> list[Attempt
 
 def _plan(attempts: Sequence[Attempt]) -> None:
     """Write one plan for all."""
+    first, *others = attempts
     most = capacity([each.asked.workload for each in attempts])
-    port = attempts[0].config["port"] or flow.free_port()
-    for each in attempts:
-        each.plan(port=port, capacity=most)
+    first.plan(port=first.config["port"] or flow.free_port(), capacity=most)
+    for each in others:
+        each.follow(first)
 
 
 @contextmanager
