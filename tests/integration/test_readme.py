@@ -163,6 +163,15 @@ def test_the_run_in_the_readme_is_a_run() -> None:
         assert step in text
 
 
+def test_the_ladder_in_the_readme_is_a_ladder() -> None:
+    """Every engine at 1, 4 and 16 at once, each with its distance from the physical limit."""
+    heads = ("model", "engine", "workload", " load ", "runs", "status", "TTFT ms", "of limit", "flags")
+    rows = [row for row in columns(example("ladder"), heads) if row[5] == "ok"]
+    names = set(Composer(engines.conf_directories()).options("engine")) - {"auto", "external"}
+    assert {(row[1], row[3]) for row in rows} == {(name, f"{n} at once") for name in names for n in (1, 4, 16)}
+    assert all(0 < float(row[7].removesuffix(" %")) < 100 for row in rows)
+
+
 def test_the_speed_in_the_readme_is_a_table() -> None:
     """With the three goals, and what was measured against each."""
     rows = columns(example("bench"), ("what", "measured", "goal"))
@@ -190,8 +199,8 @@ def test_the_plans_in_the_readme_are_as_good_as_flags_by_hand() -> None:
 def test_our_clients_numbers_in_the_readme_are_the_nearest_and_the_cheapest() -> None:
     """At every load, beside every other."""
     rows = re.findall(r"^\| (\d+) \| (\w+).*? \| \+([\d.]+) \| \+([\d.]+) \|.*\| ([\d.]+) us \|", TEXT, re.MULTILINE)
-    assert len(rows) == 10
-    for streams in ("32", "128"):
+    assert len(rows) == 20
+    for streams in ("1", "32", "128", "512"):
         found = {client: (float(a), float(b), float(c)) for load, client, a, b, c in rows if load == streams}
         ours = found.pop("xinfer")
         assert all(one < other for each in found.values() for one, other in zip(ours, each, strict=True))

@@ -68,6 +68,8 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
     requests: int
     """Measured requests that were sent, failed ones included."""
     failed: int
+    resent: int = 0
+    """How often a request was sent once more, as the server had closed the connection that it went out on."""
     prompt_tokens: int | None = None
     """All that the server read for requests that succeeded, and ``output_tokens`` all that it generated for them; null
     where it did not count every one."""
@@ -241,6 +243,7 @@ def summarize(samples: Samples, workload: Workload, *, slo: Slo | None = None) -
     tpots = [tpot for one in timed if (tpot := one.tpot()) is not None]
     latencies = Metrics(
         requests=len(sent),
+        resent=sum(sample.resent for sample in sent),
         failed=len(sent) - len(fine),
         prompt_tokens=_sum(fine, "prompt_tokens"),
         output_tokens=_sum(fine, "completion_tokens"),

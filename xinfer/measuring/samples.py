@@ -55,6 +55,9 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
     prompt_hash: str
     worker: int = 0
     """Which of the run's workers sent it."""
+    resent: int = 0
+    """How often it was sent once more, on another connection, as the server had closed the one it went out on without a
+    word; ``t_send`` is that of the last time."""
 
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):

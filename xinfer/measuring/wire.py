@@ -39,7 +39,7 @@ DONE_BYTES = 24
 class Recording:
     """One exchange, in raw bytes and stamps; filled while it happens."""
 
-    __slots__ = ("counts", "detail", "failure", "raw", "stamps", "t_end", "t_sched", "t_send")
+    __slots__ = ("counts", "detail", "failure", "raw", "resent", "stamps", "t_end", "t_sched", "t_send")
 
     def __init__(self, t_sched: int) -> None:
         self.t_sched = self.t_send = self.t_end = t_sched
@@ -48,6 +48,8 @@ class Recording:
         """When each delivery of the network came."""
         self.counts = array("q")
         """How many bytes there were then."""
+        self.resent = 0
+        """How often it was sent once more, as the server had given up the connection that it went out on."""
         self.failure: str | None = None
         """How it ended if it did not end well: a word of ``Sample.error``."""
         self.detail: str | None = None
@@ -215,6 +217,7 @@ class Wire:
             if recording.raw or recording.failure != "closed early":
                 return
             recording.failure = recording.detail = None
+            recording.resent += 1
         connection = await self._connect()
         await connection.carry(request, recording)
 

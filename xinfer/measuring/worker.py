@@ -193,6 +193,7 @@ def samples(order: Order, recordings: list[tuple[Due, Recording]]) -> Iterator[S
             detail=None if error is None else explain(exchange, reply, order.target),
             prompt_hash=order.hashes[due.index],
             worker=order.number,
+            resent=recording.resent,
         )
 
 
