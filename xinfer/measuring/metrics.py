@@ -68,7 +68,7 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
     requests: int
     """Measured requests that were sent, failed ones included."""
     failed: int
-    resent: int = 0
+    resent: int | None = None
     """How often a request was sent once more, as the server had closed the connection that it went out on."""
     prompt_tokens: int | None = None
     """All that the server read for requests that succeeded, and ``output_tokens`` all that it generated for them; null
