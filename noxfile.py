@@ -13,10 +13,16 @@ nox.options.error_on_missing_interpreters = True
 PYPROJECT = nox.project.load_toml()
 PYTHONS = nox.project.python_versions(PYPROJECT)
 PURE = (
-    *("apikey", "catalog", "comparability", "facts", "flow", "plan"),
+    *("apikey", "bounds", "catalog", "comparability", "external", "facts", "flow", "plan", "shape"),
     "config/spelling",
+    *("deploying/compose", "deploying/container", "deploying/deployment", "deploying/dumping", "deploying/formats"),
+    *("deploying/kubernetes", "deploying/once", "deploying/recipe", "deploying/shell", "deploying/slurm"),
+    "deploying/systemd",
     *("environments/news", "environments/remedies"),
-    *("judging/decision", "judging/disagreement", "judging/packs", "judging/predicates", "judging/rules"),
+    *("judging/alternatives", "judging/changes"),
+    *("judging/decision", "judging/differences", "judging/disagreement", "judging/packs", "judging/predicates"),
+    *("judging/recall", "judging/rules", "judging/versions"),
+    "machine/contradictions",
     *("loadgens/aiperf", "loadgens/foreign", "loadgens/guidellm", "loadgens/llama_bench", "loadgens/peers"),
     *("loadgens/sglang_bench", "loadgens/vllm_bench"),
     *(
@@ -30,22 +36,33 @@ PURE = (
     *("measuring/roofline", "measuring/usage", "measuring/validity", "measuring/work"),
     *("parity/agreement", "parity/answers", "parity/dialects"),
     *(
+        "planning/advice",
         "planning/artefacts",
+        "planning/bound",
         "planning/installers",
+        "planning/bits",
+        "planning/cache",
+        "planning/dimensions",
         "planning/memory",
+        "planning/mixture",
         "planning/parallel",
+        "planning/room",
+        "planning/spread",
         "planning/precision",
+        "planning/prediction",
         "planning/requirement",
     ),
     *(
         "sources/contents",
         "sources/gguf",
+        "sources/keeping",
+        "sources/limits",
         "sources/naming",
         "sources/network",
         "sources/packing",
         "sources/safetensors",
     ),
-    *("verbs/grid", "verbs/ranking"),
+    *("verbs/candidates", "verbs/grid", "verbs/outlook", "verbs/ranking"),
 )
 """The modules that compute and touch nothing: every branch of them is tested."""
 CODE = ("xinfer", "plugins", "tests", "benchmarks", "noxfile.py")
@@ -75,7 +92,7 @@ def types(session: nox.Session) -> None:
 def _test(session: nox.Session) -> None:
     _install(session, "bench")
     args = session.posargs or ["tests/unit", "tests/integration", "benchmarks", "--benchmark-disable"]
-    session.run("coverage", "run", "-m", "pytest", *args)
+    session.run("pytest", "--numprocesses=2", "--dist=loadfile", "--cov", "--cov-report=", *args)
     if not session.posargs:
         session.run("coverage", "report")
         pure = ",".join(f"*/xinfer/{module}.py" for module in PURE)
@@ -135,3 +152,10 @@ def engines(session: nox.Session) -> None:
     """Is each engine as fast as its best flags by hand make it? Takes an hour for all five; name some to have less."""
     _install(session, editable=False)
     session.run("python", "-P", "benchmarks/engines.py", *session.posargs)
+
+
+@nox.session(default=False)
+def memory(session: nox.Session) -> None:
+    """Do the engines hold what their plans say? Starts all five on this machine; name some to have less."""
+    _install(session, editable=False)
+    session.run("python", "-P", "benchmarks/memory.py", *session.posargs)

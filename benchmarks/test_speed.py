@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from xinfer import engines, flow
-from xinfer.config.compose import Composer
-from xinfer.judging import rules
+from xinfer import catalog, engines, flow
+from xinfer.config.compose import Composer, read
+from xinfer.judging import packs, rules
+from xinfer.machine import hardware
 from xinfer.verbs import grid
 
 if TYPE_CHECKING:
@@ -95,6 +96,34 @@ def test_grid_of_both_packs_in_this_process(benchmark: Any, table: list[Result])
     assert verdicts > 10_000
     measured = f"{1000 * statistics.median(taken):.0f} ms"
     table.append(Result(f"the same {verdicts} verdicts in one process, composed already", measured, ""))
+
+
+def test_the_whole_grid_on_one_core(benchmark: Any, table: list[Result]) -> None:
+    """All that was ever published, on every profile, by all engines of all packs; nothing was judged before."""
+    composer = Composer(engines.conf_directories())
+    profiles = [read(composer.file("hw", name)) for name in composer.options("hw")]
+    machines = [hardware.declared(profile) for profile in profiles if not profile["detect"]]
+    specs = catalog.rows(grid.families(composer).values(), None)
+    files = [composer.file("rules", name) for name in composer.options("rules")]
+    if benchmark.disabled:
+        machines, specs = machines[:1], specs[::10]
+    rates: list[float] = []
+
+    def whole() -> int:
+        loaded = [packs.load(read(file), str(file)) for file in files]
+        began_s, count = time.perf_counter(), 0
+        for spec in specs:
+            for machine in machines:
+                facts = rules.gather(spec, machine)
+                for pack in loaded:
+                    for engine in pack.engines:
+                        count += len(pack.judge(engine, facts).findings) > 0
+        rates.append(count / (time.perf_counter() - began_s))
+        return count
+
+    verdicts = benchmark.pedantic(whole, rounds=5)
+    said = f"{len(specs)} artefacts x {len(machines)} profiles x engines of {len(files)} packs, {verdicts} verdicts"
+    table.append(Result(said, f"{statistics.median(rates):,.0f}/s", "100,000/s or more"))
 
 
 @pytest.mark.parametrize("engine", ENGINES)

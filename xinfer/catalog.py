@@ -6,46 +6,35 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import msgspec
 
+from xinfer import bounds
 from xinfer.config import spelling
+from xinfer.config.document import Loader
 from xinfer.errors import ConfigError, nearest
+from xinfer.shape import Shape
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
-Day = Literal["2024-07", "2024-08", "2026-08"]
+__all__ = [
+    "CHOICES", "DAYS", "SOURCES", "Counts", "Day", "Family", "Row", "Shape", "Spec",
+    "is_open", "load", "matching", "parse", "rows", "select",
+]  # fmt: skip
+
+Day = Literal["2024-07", "2024-08", "2026-08", "2026-10"]
 """A day whose published catalogue is known, named by its month."""
 DAYS: tuple[str, ...] = get_args(Day)
+SOURCES: dict[str, str] = {
+    "2024-07": "github.com/xorbitsai/inference@35c300824 (2024-07-19) xinference/model/llm/llm_family*.json",
+    "2024-08": "github.com/xorbitsai/inference@de06eb7fd (2024-08-14) xinference/model/llm/llm_family*.json",
+    "2026-08": "github.com/xorbitsai/inference@7ecec16b6 (2026-08-23) xinference/model/llm/models/*.json",
+    "2026-10": "pypi.org/project/xinference/4.1.0 (2026-10-25) xinference/model/llm/models/*.json",
+}
+"""Where each day's catalogue was published, unless a line names another place."""
 Counts = Literal["all", "active"]
 """Which parameters a published size counts: a mixture of experts may be named after its active ones."""
 CHOICES = ("size", "format", "quantization", "hub")
 """The keys of a family's file by which the user selects; they are no part of what is published."""
-
-
-class Shape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A network's dimensions, as its configuration publishes them; null where none was found."""
-
-    architecture: str | None = None
-    layers: int | None = None
-    hidden: int | None = None
-    heads: int | None = None
-    kv_heads: int | None = None
-    head_dim: int | None = None
-    vocab: int | None = None
-    intermediate: int | None = None
-    sliding_window: int | None = None
-    experts: int | None = None
-    experts_per_token: int | None = None
-    end_tokens: tuple[int, ...] = ()
-    """Ids of the tokens that end an output; none where they are not known."""
-    source: str | None = None
-
-    @property
-    def kv_bytes_per_token(self) -> int | None:
-        """Key and value bytes of one token at 16 bits, full attention; null unless all is known."""
-        if self.layers is None or self.kv_heads is None or self.head_dim is None:
-            return None
-        return 2 * self.layers * self.kv_heads * self.head_dim * 2
 
 
 class Spec(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,6 +76,11 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
         """All parameters in billions; null where the published size counts only the active ones."""
         return float(self.size.replace("_", ".")) if self.size and self.size_counts == "all" else None
 
+    @property
+    def weights_b(self) -> float | None:
+        """All weights in billions: as counted, else as the published size says."""
+        return self.shape.total_b if self.shape.total_b is not None else self.parameters_b
+
 
 class Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One line of a family's table: what is published alike, on some days, on some hubs."""
@@ -105,6 +99,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     context_length: int | None = None
     """Where it differs from the family's."""
     note: str | None = None
+    source: str | None = None
+    """Where the line was published; null where that is the catalogue of the days that list it."""
 
     def is_listed(self, day: str | None) -> bool:
         """Tell whether the line is selectable on a day; without a day all are."""
@@ -151,7 +147,7 @@ class Family(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
                 yield Spec(
                     family=self.family, size=row.size, format=row.format, quantization=quantization,
                     hub=hub, id=name, revision=revision or None, file=row.file, bytes=row.bytes,
-                    derived=row.derived,
+                    derived=row.derived, parts=_continued(row.file, quantization),
                     listed=row.listed, context_length=row.context_length or self.context_length,
                     abilities=self.abilities, shape=shape, note=row.note, size_counts=self.size_counts,
                 )  # fmt: skip
@@ -233,20 +229,34 @@ def parse(mapping: Mapping[str, Any], where: str) -> Family:
         raise ConfigError(message)
     published = {key: value for key, value in mapping.items() if value is not None and key not in CHOICES}
     try:
-        return msgspec.convert(published, Family)
+        found = msgspec.convert(published, Family)
     except msgspec.ValidationError as error:
         raise ConfigError(_complaint(str(error), where)) from error
+    bounds.check(found, f"{where}: ")
+    for size, shape in found.shapes.items():
+        bounds.check(shape, f"{where}: shapes.{size}.")
+    for number, row in enumerate(found.rows):
+        bounds.check(row, f"{where}: specs[{number}].")
+    return found
+
+
+def _continued(file: str | None, quantization: str) -> tuple[str, ...]:
+    """Name the other files of a GGUF that is split, as llama.cpp counts them, from the name of the first."""
+    stem, first, count = (file or "").replace("{quantization}", quantization).partition("-00001-of-")
+    of, dot, rest = count.partition(".")
+    if not first or not of.isdecimal():
+        return ()
+    return tuple(f"{stem}-{number:05}-of-{of}{dot}{rest}" for number in range(2, int(of) + 1))
 
 
 def _read(path: Path) -> Family | None:
     import yaml  # noqa: PLC0415 -- a plan has its one family from Hydra and needs no YAML
 
     where = f"{path.parent.name}/{path.name}"
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        mapping = yaml.load(path.read_bytes(), loader)  # noqa: S506 -- both are SafeLoaders
-    except yaml.YAMLError as error:
-        message = f"{where}: not valid YAML: {' '.join(str(error).split())}"
+        mapping = yaml.load(path.read_bytes(), Loader)  # noqa: S506 -- a SafeLoader
+    except (yaml.YAMLError, RecursionError) as error:
+        message = f"{where}: not valid YAML: {' '.join(str(error).split()) or 'it is nested beyond reason'}"
         raise ConfigError(message) from error
     return None if is_open(mapping) else parse(mapping, where)
 

@@ -34,8 +34,12 @@ verbs
              run's directory, a cell's (its runs are repeats), or a runs= directory                format=text|json
              metric=output_tps,ttft.p99 chooses the numbers; allow=quantization lets the weights' type differ
   provision  make the environment and the weights of the plan      format=text|json
-  plan       the decision and the launch plan; touches nothing     format=text|json|shell
+  plan       the decision and the launch plan; touches nothing
+             format=text|json|yaml|shell|compose|kubernetes|slurm|systemd
+  why        what each engine's rules say of it, and the smallest changes that would make it serve    format=text|json
+  choose     of every family what runs and fits on a machine for a workload, best first             format=text|json
   grid       every published artefact x engine for a machine       format=csv|json
+  diff       where two rule packs judge otherwise, by reason: diff rules=A rules=B           format=text|csv|json
   hardware   what this machine is, or what hw= declares            format=text|json
   models     the families of the catalogue                         format=text|json
   engines    the engines, their plugins and what they pin          format=text|json

@@ -21,7 +21,7 @@ from xinfer.facts import Hardware
 from xinfer.spec import Workload
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from importlib.metadata import EntryPoint
 
     from xinfer.plan import LaunchPlan
@@ -150,6 +150,20 @@ def key_variables(engine: Engine) -> dict[str, str]:
     An adapter says so with a ``key_variables`` of its own, as in ``{"VLLM_API_KEY": "{key}"}``.
     """
     return dict(getattr(engine, "key_variables", {}))
+
+
+def pinned(engine: Engine, hardware: Hardware, settings: Mapping[str, Any]) -> str | None:
+    """Return the version of an engine that would be installed on a machine; null where its adapter does not say.
+
+    An adapter says so with a method ``pinned`` of its own; ``settings`` is what the user set for it, unchecked. What
+    the method raises, planning raises as well, and says what is wrong.
+    """
+    method = getattr(engine, "pinned", None)
+    try:
+        found = None if method is None else method(hardware, settings)
+    except Exception:  # noqa: BLE001 -- a plugin may raise anything; its plan shows it
+        return None
+    return found if isinstance(found, str) else None
 
 
 def load(named: Iterable[str]) -> tuple[dict[str, Engine], dict[str, str]]:

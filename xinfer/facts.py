@@ -28,12 +28,16 @@ class Gpu(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     driver: str | None = None
     bandwidth_gbs: float | None = None
     """Peak memory bandwidth in 10^9 bytes per second."""
+    tflops_16bit: float | None = None
+    """Peak rate of dense matrix products in float16 or bfloat16, in 10^12 operations per second; without sparsity."""
 
 
 class Hardware(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a machine is: declared by a profile, detected, or both. Unknown is null."""
 
     profile: str
+    source: str | None = None
+    """Where the figures of a profile are published; null where it has none."""
     os: Os | None = None
     os_version: str | None = None
     arch: str | None = None
@@ -43,6 +47,8 @@ class Hardware(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Cores that this process may use: affinity and cgroup quota respected."""
     memory_gib: float | None = None
     """Main memory that this process may use, cgroup limit respected; unified memory on Apple silicon."""
+    bandwidth_gbs: float | None = None
+    """Peak bandwidth of main memory, all channels, in 10^9 bytes per second; that of unified memory is the GPU's."""
     isa: tuple[str, ...] | None = None
     """CPU instruction set extensions that matter to engines: avx2, avx512f, amx_int8, neon…"""
     apple_silicon: bool | None = None

@@ -11,20 +11,23 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from xinfer import apikey, catalog, engines, keys
+from xinfer import apikey, catalog, engines, external, keys
 from xinfer.catalog import Family, Spec
 from xinfer.config.compose import Composer
 from xinfer.config.document import read
 from xinfer.engines import Engine, Job, typed
 from xinfer.errors import ConfigError, EngineError, XinferError
 from xinfer.facts import Hardware
-from xinfer.judging import decision, disagreement, packs, supplement
+from xinfer.judging import decision, disagreement, packs, releases, supplement
 from xinfer.judging.decision import Decision, Prefer
 from xinfer.judging.disagreement import Disagreement
 from xinfer.judging.rules import Pack
 from xinfer.machine import hardware
 from xinfer.plan import LaunchPlan
-from xinfer.planning import memory
+from xinfer.planning import advice, cache, memory, parallel
+from xinfer.planning.advice import Advice, Case
+from xinfer.planning.cache import Place
+from xinfer.planning.prediction import Prediction
 from xinfer.spec import Workload
 
 if TYPE_CHECKING:
@@ -50,16 +53,6 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     prefer: Prefer
 
 
-class External(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What ``engine=external`` takes."""
-
-    name: str
-    url: str | None = None
-    model: str | None = None
-    api_key_env: str | None = None
-    request: dict[str, Any] = {}
-
-
 class Planned(msgspec.Struct, frozen=True, kw_only=True):
     """A decision and, unless the rules refuse, the plan that carries it out."""
 
@@ -70,6 +63,10 @@ class Planned(msgspec.Struct, frozen=True, kw_only=True):
     """The engine's settings: the same whether the engine was named or chosen."""
     today: tuple[Disagreement, ...] | None = None
     """Where the pack of today's engines judges otherwise; null where nothing was compared with it."""
+    advice: tuple[Advice, ...] = ()
+    """Which of the plan's choices cost speed or memory."""
+    predicted: Prediction | None = None
+    """How fast it is expected to be; null where nobody asked (``forecast.foreseen``)."""
 
     def document(self) -> dict[str, Any]:
         """Return the versioned JSON document that ``xinfer plan format=json`` prints."""
@@ -79,7 +76,8 @@ class Planned(msgspec.Struct, frozen=True, kw_only=True):
         today = None if self.today is None else {"rules": disagreement.TODAY, "disagreements": self.today}
         return {
             "schema": 1, "model": self.decision.spec, "hardware": self.ask.hardware,
-            "decision": self.decision, "today": today, "launch": launch,
+            "decision": self.decision, "today": today, "launch": launch, "advice": self.advice,
+            "predicted": self.predicted,
         }  # fmt: skip
 
 
@@ -91,10 +89,11 @@ def ask(config: dict[str, Any], composer: Composer, *, detect: Callable[[], Hard
     day = day_of(config, pack)
     family, candidates = _candidates(chosen, day)
     workload = keys.workload(config["workload"])
+    machine, engine = hardware.declared(config["hw"], detect), dict(config["engine"])
     return Ask(
-        config=config, family=family, day=day, candidates=candidates,
-        hardware=hardware.declared(config["hw"], detect), engine=dict(config["engine"]),
-        workload=workload, capacity=workload, pack=pack, prefer=typed(config["prefer"], Prefer, "prefer"),
+        config=config, family=family, day=day, candidates=candidates, hardware=machine, engine=engine,
+        workload=workload, capacity=workload, pack=releases.settled(pack, machine, engine),
+        prefer=typed(config["prefer"], Prefer, "prefer"),
     )  # fmt: skip
 
 
@@ -128,30 +127,48 @@ def day_of(config: Mapping[str, Any], pack: Pack) -> str:
     return day
 
 
-def plan(asked: Ask, composer: Composer, *, port: int | None = None, python: str | None = None) -> Planned:
-    """Decide, and write the launch plan out; nothing outside is touched."""
-    name = asked.engine["name"]
-    usable, broken = engines.load(asked.pack.engines)
-    if name == "external":
-        return _external(asked)
-    tokens = _context(asked, asked.candidates[0]) * asked.capacity.concurrency
-    made = decision.decide(
-        asked.pack, asked.candidates, asked.hardware, asked.prefer,
-        engine=None if name == "auto" else name, broken=broken, tokens=tokens, python=asked.engine.get("python"),
-    )  # fmt: skip
-    today = _today(asked, made, composer, broken)
+def plan(
+    asked: Ask, composer: Composer, *, port: int | None = None, python: str | None = None, compares: bool = True
+) -> Planned:
+    """Decide, and write the launch plan out; nothing outside is touched.
+
+    ``compares`` says whether the plan is held against others: today's rules, and what is known to be faster.
+    """
+    if asked.engine["name"] == "external":
+        served, running = external.plan(asked.engine, asked.pack.name)
+        return Planned(ask=asked, decision=served, launch=running, settings=asked.engine)
+    decided = decide(asked, composer, compares=compares)
+    made = decided.decision
     if made.engine is None:
-        return Planned(ask=asked, decision=made, launch=None, settings=asked.engine, today=today)
+        return decided
+    usable, _ = engines.load(asked.pack.engines)
     engine = usable[made.engine]
-    settings = _settings(asked, composer, made.engine)
+    settings = settings_of(asked, composer, made.engine)
     job = Job(
         spec=made.spec, hardware=asked.hardware, settings=settings,
-        workload=asked.capacity, context_length=_context(asked, made.spec), home=str(home(asked.config)),
+        workload=asked.capacity, context_length=context_of(asked, made.spec), home=str(home(asked.config)),
         python=python or interpreter(), port=port or asked.config["port"] or engine.port,
         dtype=asked.config["dtype"], installer=asked.config["installer"],
     )  # fmt: skip
     launch = _completed(_launch(engine, job), job, asked, _key_variables(engine, asked, usable))
-    return Planned(ask=asked, decision=made, launch=launch, settings=settings, today=today)
+    if not compares:
+        return msgspec.structs.replace(decided, launch=launch, settings=settings)
+    given = _advice(engine, Case(job, launch, asked.family, asked.day, _usual(engine, job)))
+    return msgspec.structs.replace(decided, launch=launch, settings=settings, advice=given)
+
+
+def decide(asked: Ask, composer: Composer, *, compares: bool = True) -> Planned:
+    """Judge every engine and choose, and plan no launch."""
+    name = asked.engine["name"]
+    usable, broken = engines.load(asked.pack.engines)
+    tokens = context_of(asked, asked.candidates[0]) * asked.capacity.concurrency
+    made = decision.decide(
+        asked.pack, asked.candidates, asked.hardware, asked.prefer,
+        engine=None if name == "auto" else name, broken=broken, tokens=tokens, python=asked.engine.get("python"),
+        sequences=asked.capacity.concurrency, splits=parallel.declared(usable),
+    )  # fmt: skip
+    today = _today(asked, made, composer, broken) if compares else None
+    return Planned(ask=asked, decision=made, launch=None, settings=asked.engine, today=today)
 
 
 def home(config: Mapping[str, Any]) -> Path:
@@ -180,9 +197,8 @@ def _today(
     if asked.pack.name == disagreement.TODAY:
         return None
     path = composer.file("rules", disagreement.TODAY)
-    verdicts = decision.judge_all(
-        packs.load(read(path), str(path)), made.spec, asked.hardware, broken, asked.engine.get("python")
-    )
+    pack = releases.settled(packs.load(read(path), str(path)), asked.hardware, asked.engine)
+    verdicts = decision.judge_all(pack, made.spec, asked.hardware, broken, asked.engine.get("python"))
     return disagreement.between(made.verdicts, verdicts)
 
 
@@ -195,6 +211,25 @@ def _launch(engine: Engine, job: Job) -> LaunchPlan:
     except Exception as error:
         message = f"the plugin of {engine.name} broke while it planned: {type(error).__name__}: {error}"
         raise EngineError(message) from error
+
+
+def _advice(engine: Engine, case: Case) -> tuple[Advice, ...]:
+    """Return what is known against a plan, in general and by the adapter; its fault is said to be the plugin's."""
+    try:
+        return advice.given(engine, case)
+    except Exception as error:
+        message = f"the plugin of {engine.name} broke while it advised: {type(error).__name__}: {error}"
+        raise EngineError(message) from error
+
+
+def _usual(engine: Engine, job: Job) -> str | None:
+    """Return the version that an adapter takes if it is not told; null where it was not."""
+    if job.settings.get("version") is None:
+        return None
+    try:
+        return _launch(engine, msgspec.structs.replace(job, settings={**job.settings, "version": None})).version
+    except XinferError:
+        return None
 
 
 def _key_variables(engine: Engine, asked: Ask, usable: Mapping[str, Engine]) -> dict[str, str]:
@@ -210,7 +245,8 @@ def _completed(launch: LaunchPlan, job: Job, asked: Ask, key_variables: dict[str
     """Add what the adapter does not know: the memory lines, the key's way, what the pack says of such a build."""
     estimated = memory.estimate(
         job.spec, job.hardware, tokens=job.context_length * job.workload.concurrency, device=launch.device,
-        dtype=launch.dtype,
+        dtype=launch.dtype, sequences=job.workload.concurrency, widths=cache.widths(launch.argv, launch.dtype),
+        place=Place(launch.tensor, launch.stages), given=launch.memory,
         overhead_gib=launch.memory.overhead_gib,
         overhead_why=launch.memory.formula.get("overhead_gib", "not measured for this engine"),
     )  # fmt: skip
@@ -222,37 +258,7 @@ def _completed(launch: LaunchPlan, job: Job, asked: Ask, key_variables: dict[str
     return msgspec.structs.replace(launch, memory=estimated, notes=notes, key_variables=key_variables)
 
 
-def _external(asked: Ask) -> Planned:
-    """Plan for a server that somebody else runs: nothing to install, start or stop."""
-    from xinfer.measuring.client import Target  # noqa: PLC0415 -- only this engine's plan needs the client
-
-    given = typed(asked.engine, External, "engine")
-    if given.url is None:
-        raise ConfigError("engine=external needs the server's address, as in engine.url=http://127.0.0.1:8000")
-    try:
-        Target(url=given.url).check()
-    except ConfigError as error:
-        raise ConfigError(f"engine.url: {error}") from error
-    url = given.url.rstrip("/").removesuffix("/v1").rstrip("/")
-    target = Target(url=url)
-    if target.place != url:
-        raise ConfigError(f"engine.url: the password of {target.place} would be recorded; see engine.api_key_env")
-    served = Spec(
-        family="external", size=None, format=None, quantization=None, hub=None, id=None,
-        note=f"{given.model or 'whatever is served'} at {url}",
-    )  # fmt: skip
-    made = Decision(
-        engine="external", spec=served, rules=asked.pack.name, verdicts=(),
-        because=(f"a running server was named: {url}; the rules judge only what xinfer starts",),
-    )  # fmt: skip
-    launch = LaunchPlan(
-        engine="external", version=None, variant="external", base_url=url, model=given.model or "",
-        request=given.request,
-    )  # fmt: skip
-    return Planned(ask=asked, decision=made, launch=launch, settings=asked.engine)
-
-
-def _settings(asked: Ask, composer: Composer, engine: str) -> dict[str, Any]:
+def settings_of(asked: Ask, composer: Composer, engine: str) -> dict[str, Any]:
     """Return the chosen engine's settings; those of ``engine=auto`` are laid over the plugin's own."""
     if asked.engine["name"] == engine:
         return asked.engine
@@ -261,7 +267,7 @@ def _settings(asked: Ask, composer: Composer, engine: str) -> dict[str, Any]:
     return {**defaults, **given, "name": engine}
 
 
-def _context(asked: Ask, spec: Spec) -> int:
+def context_of(asked: Ask, spec: Spec) -> int:
     """Return the tokens of one sequence, checked against the model and the workload."""
     wanted, most = asked.config["context_length"], spec.context_length
     need = asked.capacity.input_tokens + asked.capacity.output_tokens

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from xinfer import record
 from xinfer.errors import ConfigError
+from xinfer.planning.prediction import Past
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -64,3 +66,13 @@ def read(file: Path) -> Record:
     except ValueError as wrong:
         raise ConfigError(f"{file}: not a record: {wrong}") from wrong
     return msgspec.structs.replace(made, path=str(file))
+
+
+def recent(runs: Path, most: int) -> list[Past]:
+    """Return what is needed to predict from the newest records below ``runs``; what cannot be read tells nothing."""
+    files = sorted(runs.glob(PLACES[-1]), key=lambda file: file.parent.name, reverse=True)[:most]
+    found = []
+    for file in files:
+        with suppress(OSError, ValueError):
+            found.append(msgspec.json.decode(file.read_bytes(), type=Past))
+    return found

@@ -9,6 +9,7 @@ import msgspec
 
 from xinfer import flow
 from xinfer.errors import Missing, Refused
+from xinfer.judging import releases
 from xinfer.machine import hardware
 
 if TYPE_CHECKING:
@@ -47,9 +48,11 @@ def here(
     if planned.decision.engine == "external":
         return planned
     asked = planned.ask
+    machine = hardware.completed(asked.hardware, detect())
     completed = msgspec.structs.replace(
-        asked, hardware=hardware.completed(asked.hardware, detect()), capacity=capacity or asked.workload
-    )
+        asked, hardware=machine, capacity=capacity or asked.workload,
+        pack=releases.settled(asked.pack, machine, asked.engine),
+    )  # fmt: skip
     planned = flow.plan(completed, composer, port=port)
     need = launched(planned).memory
     if need.fits is False:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 DTYPES = ("float32", "bfloat16", "float16")
 INSTALLERS = ("pip", "uv")
 _MOST = 10**6
+_MOST_TOKENS = 10**9
 
 
 def check(config: Mapping[str, Any]) -> None:
@@ -104,7 +105,10 @@ def _is_path(value: Any) -> bool:
 
 
 _ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "context_length": (lambda v: v is None or _is_count(v), "a number of tokens; say null or a whole number above 0"),
+    "context_length": (
+        lambda v: v is None or (_is_count(v) and v <= _MOST_TOKENS),
+        "a number of tokens; say null or a whole number from 1 to a billion",
+    ),
     "dtype": (lambda v: v in (None, *DTYPES), f"null, {', '.join(DTYPES)}"),
     "port": (lambda v: v is None or (_is_count(v) and v < 2**16), "a port; say null or a number from 1 to 65535"),
     "catalog": (lambda _: True, ""),

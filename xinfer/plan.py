@@ -17,13 +17,21 @@ Argv = tuple[str, ...]
 
 
 class Memory(msgspec.Struct, frozen=True, kw_only=True):
-    """What the engine will need and what the machine has, in GiB; null where it is not known."""
+    """What the engine will need and what the machine has, in GiB on one device; null where it is not known.
+
+    An adapter gives the parts that its engine fixes itself: ``overhead_gib``, the ``kv_gib`` that it sets aside, the
+    ``available_gib`` that it takes of a GPU; each with its formula. All else is computed from the network.
+    """
 
     weights_gib: float | None = None
     kv_gib: float | None = None
     overhead_gib: float | None = None
     total_gib: float | None = None
     available_gib: float | None = None
+    largest_context: int | None = None
+    """How many tokens each sequence could have."""
+    least_gpus: int | None = None
+    """The smallest number of such GPUs that would hold it, split as this engine can."""
     fits: bool | None = None
     formula: dict[str, str] = {}
     """For each line, how the figure came about."""
@@ -60,6 +68,10 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
     """What the network is computed in; null where the file's own types decide."""
     device: Literal["cpu", "gpu"] = "cpu"
     """Whose memory holds the weights."""
+    tensor: int = 1
+    """The GPUs that share each layer."""
+    stages: int = 1
+    """The groups of such GPUs that the layers are dealt to."""
     health: str = "/health"
     model: str = ""
     """The name that requests use for the model."""

@@ -50,6 +50,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     hardware: dict[str, Any] | None = None
     decision: dict[str, Any] | None = None
     launch: dict[str, Any] | None = None
+    advice: tuple[dict[str, Any], ...] = ()
+    """Which of the plan's choices cost speed or memory (``xinfer.planning.advice.Advice``)."""
+    predicted: dict[str, Any] | None = None
+    """How fast it was expected to be (``xinfer.planning.prediction.Prediction``)."""
     packages: tuple[str, ...] = ()
     xinfer: str = ""
     capabilities: dict[str, Any] | None = None

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from xinfer import engines
 from xinfer.errors import ConfigError
-from xinfer.plan import Command, LaunchPlan, Memory
-from xinfer.planning import artefacts
+from xinfer.plan import Command, LaunchPlan
+from xinfer.planning import artefacts, parallel, spread
+from xinfer.planning.parallel import Splits
 
+from . import advice, sizes
 from .settings import Backend, Settings, requirements
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
-    from xinfer.catalog import Spec
     from xinfer.engines import Job
     from xinfer.facts import Hardware
     from xinfer.plan import Artefact
+    from xinfer.planning.advice import Advice, Case
+    from xinfer.planning.spread import Spread
 
 HERE = Path(__file__).parent
 RESERVED = {"model": "model=", "alias": "model="}
@@ -26,10 +29,9 @@ RESERVED = {"model": "model=", "alias": "model="}
 THREE_WAY = {"flash-attn", "fit", "reasoning", "log-colors"}
 """Flags that want the word on or off, which YAML reads as true and false."""
 BACKENDS: Mapping[str, Backend] = {"nvidia": "cuda", "amd": "hip", "apple": "metal", "intel": "vulkan"}
-BATCH = 512
-"""Tokens that are computed at once (--ubatch-size), unless the user says otherwise."""
-PROGRAM_GIB = 0.06
-"""llama-server without model, cache and activations; resident, measured with xllamacpp 2026.10.11549 on Linux."""
+SPLITS = Splits(staged=None)
+"""Layers of any network go to any number of GPUs (``--split-mode layer``)."""
+SPLIT_MODES = ("none", "layer", "row", "tensor")
 REQUEST = {"ignore_eos": True}
 """Generate to the last token asked for."""
 
@@ -51,9 +53,15 @@ class LlamaCpp:
     name = "llama_cpp"
     title = "llama.cpp"
     port = 8080
+    splits: ClassVar[Splits] = SPLITS
     conf = HERE / "conf"
     key_variables: ClassVar[dict[str, str]] = {"LLAMA_API_KEY": "{key},{key}"}
     """Twice the same: of a single key, llama-server writes the last four characters into its log."""
+
+    def pinned(self, _hardware: Hardware, settings: Mapping[str, Any]) -> str | None:
+        """Return the version that would be installed: of the prebuilt package, or of the one that is compiled."""
+        needs = requirements()
+        return needs.native.version if settings.get("build") == "native" else needs.wheel.version
 
     def plan(self, job: Job) -> LaunchPlan:
         """Return the launch plan; raise ConfigError for settings that llama.cpp does not have."""
@@ -64,7 +72,9 @@ class LlamaCpp:
         weights = artefacts.single_file(job.spec, home=job.home, python=job.python)
         command = Command(*program.argv)
         _add_flags(command, job, settings, weights.place)
+        laid = _spread(job, settings, backend)
         _add_device_flags(command, settings, backend)
+        _add_split(command, job, laid)
         _add_variables(command, job.hardware, settings)
         command.override(_own_flags(settings), settings.env)
         return LaunchPlan(
@@ -75,12 +85,18 @@ class LlamaCpp:
             weights=weights.needs,
             port=job.port,
             device="cpu" if backend == "cpu" else "gpu",
+            tensor=laid.split.tensor,
+            stages=laid.split.stages,
             model=job.spec.family,
             request={**REQUEST, "cache_prompt": bool(job.workload.shared_prefix)},
-            memory=_overhead(job.spec),
+            memory=sizes.memory_of(job, _own_flags(settings), settings, laid.split, on_gpu=backend != "cpu"),
             notes=_notes(job, settings, backend),
             **command.parts,
         )
+
+    def advice(self, case: Case) -> Iterator[Advice]:
+        """Yield what of a plan costs speed or memory."""
+        return advice.of(case)
 
 
 def _check_dtype(job: Job) -> None:
@@ -179,6 +195,34 @@ def _add_device_flags(command: Command, settings: Settings, backend: Backend) ->
         command.add("--cache-type-v", settings.cache_type_v, because="engine.cache_type_v")
 
 
+def _spread(job: Job, settings: Settings, backend: Backend) -> Spread:
+    """Return over which GPUs the layers go: as few as hold them, unless the user's own flags say otherwise."""
+    if backend == "cpu":
+        return spread.ALONE
+    flags, gpus = _own_flags(settings), job.hardware.gpus or 1
+    mode = flags.get("split-mode")
+    if mode is not None and mode not in SPLIT_MODES:
+        raise ConfigError(f"engine.args.split-mode={mode}: llama.cpp splits by {', '.join(SPLIT_MODES)}")
+    if mode == "none":
+        return spread.Spread(spread.ALONE.split, is_own=True)
+    if {"split-mode", "tensor-split", "device", "main-gpu"} & set(flags) or settings.gpu_layers not in (None, "all"):
+        everything = parallel.everything(job.spec.shape, gpus, SPLITS)
+        return spread.Spread(everything, is_own=True)
+    return spread.Spread(parallel.choose(job.spec.shape, gpus, SPLITS, sizes.holder(job, settings, flags)))
+
+
+def _add_split(command: Command, job: Job, laid: Spread) -> None:
+    """Leave out the GPUs that are not needed; llama-server takes all that it sees."""
+    gpus, split = job.hardware.gpus or 1, laid.split
+    if laid.is_own or split.gpus == gpus:
+        return
+    if split.gpus == 1:
+        command.add("--split-mode", "none", because=split.tensor_why)
+        return
+    shares = ",".join("1" if number < split.gpus else "0" for number in range(gpus))
+    command.add("--tensor-split", shares, because=split.stages_why)
+
+
 def _add_variables(command: Command, hardware: Hardware, settings: Settings) -> None:
     threads, _ = _threads(hardware, settings)
     if threads is None or (hardware.cores is not None and threads > max(1, hardware.cores - 1)):
@@ -193,19 +237,6 @@ def _threads(hardware: Hardware, settings: Settings) -> tuple[int | None, str]:
         return None, ""
     why = f"{hardware.cores} cores, of which the load client keeps one"
     return max(1, hardware.cores - 1), why if hardware.cores > 1 else "one core, which the load client shares"
-
-
-def _overhead(spec: Spec) -> Memory:
-    """Estimate what is needed besides weights and cache; null where the network's width is not known.
-
-    llama.cpp reports 17.5 MiB of activations for SmolLM2-135M (18.0 here) and 23.3 for Gemma-3-270M (24.0 here).
-    """
-    width = spec.shape.intermediate
-    if width is None:
-        return Memory()
-    text = f"{PROGRAM_GIB} GiB of program, and the activations of {BATCH} tokens: {BATCH} x 6 x {width} x 4 bytes"
-    overhead_gib = PROGRAM_GIB + BATCH * 6 * width * 4 / 2**30
-    return Memory(overhead_gib=overhead_gib, formula={"overhead_gib": text})
 
 
 def _own_flags(settings: Settings) -> dict[str, object]:
@@ -230,7 +261,11 @@ def _notes(job: Job, settings: Settings, backend: Backend) -> tuple[str, ...]:
         ),
         f"PyPI has no {wheel.package} for {backend}: it comes from its authors' own index, {index}": index is not None,
         "the wheel is built for every CPU with AVX2; engine.build=native uses all that this one has, and is faster": (
-            is_wheel and backend == "cpu" and hardware.os == "linux" and hardware.arch in {None, "x86_64"}
+            is_wheel
+            and backend == "cpu"
+            and hardware.os == "linux"
+            and hardware.arch in {None, "x86_64"}
+            and hardware.isa is None  # where it is known, advice.py says what it costs
         ),
         "whether there is a GPU is not known, so this plan is for the CPU; engine.backend= says otherwise": (
             hardware.gpus is None and hardware.gpu.vendor is None and settings.backend is None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import msgspec
 
@@ -11,21 +11,26 @@ from xinfer import engines
 from xinfer.errors import ConfigError
 from xinfer.plan import Command, LaunchPlan, Memory
 from xinfer.planning import artefacts, parallel, requirement
+from xinfer.planning.parallel import Splits
 
+from . import advice
 from .settings import Settings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
     from xinfer.catalog import Spec
     from xinfer.engines import Job
     from xinfer.facts import Hardware
     from xinfer.plan import Argv
+    from xinfer.planning.advice import Advice, Case
     from xinfer.planning.artefacts import Weights
     from xinfer.planning.requirement import Provided
 
 HERE = Path(__file__).parent
 RESERVED = {"model": "model=", "revision": "model="}
 """Flags that other parts of the plan depend on, and what to set instead."""
-FORMATS = ("mlx", "pytorch", "awq")
+FORMATS = ("mlx", "pytorch", "awq", "mxfp4", "modelopt", "compressed-tensors")
 """It converts AWQ weights while it loads them (``utils.py``)."""
 CUDA13_SINCE = 580
 """The first of NVIDIA's drivers that runs what is built for CUDA 13."""
@@ -52,7 +57,12 @@ class Mlx:
     name = "mlx"
     title = "MLX"
     port = 8080
+    splits: ClassVar[Splits] = Splits()
     conf = HERE / "conf"
+
+    def pinned(self, hardware: Hardware, _settings: Mapping[str, Any]) -> str | None:
+        """Return the version that would be installed on a machine."""
+        return requirement.pinned(HERE / "requirements.yaml", _variant(hardware))
 
     def plan(self, job: Job) -> LaunchPlan:
         """Return the launch plan; raise ConfigError for what MLX does not have or load."""
@@ -82,6 +92,10 @@ class Mlx:
             notes=_notes(asked),
             **command.parts,
         )
+
+    def advice(self, case: Case) -> Iterator[Advice]:
+        """Yield what of a plan costs speed or memory."""
+        return advice.of(case)
 
 
 def _check(spec: Spec) -> None:

@@ -3,38 +3,49 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import msgspec
 
 from xinfer import engines
 from xinfer.errors import ConfigError
 from xinfer.plan import Command, LaunchPlan, Memory
-from xinfer.planning import artefacts, parallel, precision, requirement
+from xinfer.planning import artefacts, cache, memory, parallel, precision, requirement, spread
+from xinfer.planning.parallel import Splits
 
+from . import advice
+from .reserve import reserve_mib
 from .settings import Settings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
     from xinfer.engines import Job
+    from xinfer.facts import Hardware
+    from xinfer.planning.advice import Advice, Case
     from xinfer.planning.artefacts import Weights
-    from xinfer.planning.parallel import Split
+    from xinfer.planning.cache import Place
     from xinfer.planning.precision import Precision
+    from xinfer.planning.spread import Spread
 
 HERE = Path(__file__).parent
 RESERVED = {"model-path": "model=", "model": "model=", "served-model-name": "model=", "dtype": "dtype="}
 """Flags that other parts of the plan depend on, and what to set instead."""
-FORMATS = ("pytorch", "gptq", "awq", "fp8")
+FORMATS = ("pytorch", "gptq", "awq", "fp8", "compressed-tensors", "mxfp4", "modelopt")
 STAGED = {
     *("LlamaForCausalLM", "MistralForCausalLM", "MixtralForCausalLM", "OrionForCausalLM"),
     *("Qwen2ForCausalLM", "Qwen2MoeForCausalLM"),
 }
 """The catalogue's networks whose layers SGLang can deal to stages (``pp_proxy_tensors`` in its models, 0.5.23)."""
+SPLITS = Splits(tensor=True, staged=frozenset(STAGED))
 KEPT = 2
 """Tokens of the context that no sequence gets (``max_req_len`` in ``managers/scheduler.py``)."""
 SPARE = 64
 """Tokens of cache for each slot beyond its context, so that no request waits for the end of another."""
 
 
+PROGRAM_GIB = 2.1
+"""Its processes without weights and cache; resident, measured with sglang 0.5.23 on Linux."""
 MEANT_FOR = {"threads": ("cpu",), "torch_backend": ("cuda",), "gpu_memory": ("cuda", "rocm")}
 """The builds that a setting is for; on all others it would do nothing."""
 
@@ -51,6 +62,7 @@ class Asked(NamedTuple):
     slots_why: str
     context: int
     context_why: str
+    spread: Spread
 
 
 class Sglang:
@@ -59,9 +71,16 @@ class Sglang:
     name = "sglang"
     title = "SGLang"
     port = 30000
+    splits: ClassVar[Splits] = SPLITS
     conf = HERE / "conf"
     key_variables: ClassVar[dict[str, str]] = {"SGLANG_API_KEY": "{key}"}
     """Known to server.py alone: SGLang itself takes a key as a flag, and shows it."""
+
+    def pinned(self, hardware: Hardware, settings: Mapping[str, Any]) -> str | None:
+        """Return the version that would be installed on a machine."""
+        variant, backend = requirement.variant_of(hardware), settings.get("torch_backend")
+        build = f"cuda-{backend}" if variant == "cuda" and backend else variant
+        return requirement.pinned(HERE / "requirements.yaml", build)
 
     def plan(self, job: Job) -> LaunchPlan:
         """Return the launch plan; raise ConfigError for what SGLang, its packages or the GPU do not have."""
@@ -88,12 +107,18 @@ class Sglang:
             port=job.port,
             dtype=asked.precision.dtype,
             device="cpu" if variant == "cpu" else "gpu",
+            tensor=asked.spread.split.tensor,
+            stages=asked.spread.split.stages,
             model=job.spec.family,
             request={"ignore_eos": True},
-            memory=_overhead(variant),
+            memory=_memory(asked),
             notes=_notes(asked),
             **command.parts,
         )
+
+    def advice(self, case: Case) -> Iterator[Advice]:
+        """Yield what of a plan costs speed or memory."""
+        return advice.of(case)
 
 
 def _check(settings: Settings, variant: str) -> None:
@@ -108,7 +133,15 @@ def _asked(job: Job, settings: Settings, variant: str) -> Asked:
     weights = artefacts.folder(job.spec, home=job.home, python=job.python, dtype=chosen.dtype or "bfloat16")
     at_once = f"workload {job.workload.name} keeps {job.workload.concurrency} in flight"
     slots, why = (settings.slots, "engine.slots") if settings.slots else (job.workload.concurrency, at_once)
-    return Asked(job, settings, variant, chosen, weights, slots, why, *_context(job))
+    laid = spread.ALONE
+    if variant != "cpu":
+
+        def needs(place: Place) -> float | None:
+            return _reserve(job, settings, place)[0]
+
+        has = memory.available(job.hardware, "gpu")
+        laid = spread.spread(job, SPLITS, chosen.dtype, has_gib=has, overhead_gib=needs)
+    return Asked(job, settings, variant, chosen, weights, slots, why, *_context(job), laid)
 
 
 def _context(job: Job) -> tuple[int, str]:
@@ -144,9 +177,7 @@ def _add_cpu(command: Command, asked: Asked) -> None:
     command.add("--model-impl", "transformers", because=why)
     why = f"a slot for each request that is served at once: {asked.slots_why}"
     command.add("--max-running-requests", asked.slots, because=why)
-    tokens, why = asked.settings.kv_tokens, "engine.kv_tokens"
-    if tokens is None:
-        tokens, why = asked.slots * (asked.context + SPARE), f"{asked.slots} x ({asked.context} + {SPARE}) tokens"
+    tokens, why = _tokens(asked)
     command.add("--max-total-tokens", tokens, because=f"{why}; left alone, SGLang takes most of the memory")
     command.add("--sleep-on-idle", because="it otherwise spins while it waits, on most of a core")
     threads, why = parallel.free_threads(asked.job.hardware, asked.settings.threads)
@@ -157,10 +188,10 @@ def _add_cpu(command: Command, asked: Asked) -> None:
 
 
 def _add_gpus(command: Command, asked: Asked) -> None:
-    settings, split = asked.settings, _split(asked)
-    if split.tensor > 1:
+    settings, (split, is_own) = asked.settings, asked.spread
+    if split.tensor > 1 and not is_own:
         command.add("--tp-size", split.tensor, because=split.tensor_why)
-    if split.stages > 1:
+    if split.stages > 1 and not is_own:
         command.add("--pp-size", split.stages, because=split.stages_why)
     if settings.slots:
         command.add("--max-running-requests", asked.slots, because=asked.slots_why)
@@ -170,9 +201,11 @@ def _add_gpus(command: Command, asked: Asked) -> None:
         command.add("--mem-fraction-static", settings.gpu_memory, because="engine.gpu_memory")
 
 
-def _split(asked: Asked) -> Split:
-    shape, gpus = asked.job.spec.shape, asked.job.hardware.gpus or 1
-    return parallel.split(shape, gpus, in_stages=shape.architecture in STAGED)
+def _tokens(asked: Asked) -> tuple[int, str]:
+    """Return the tokens of a CPU's cache, and how they came about."""
+    if asked.settings.kv_tokens is not None:
+        return asked.settings.kv_tokens, "engine.kv_tokens"
+    return asked.slots * (asked.context + SPARE), f"{asked.slots} x ({asked.context} + {SPARE}) tokens"
 
 
 def _add_variables(command: Command, asked: Asked) -> None:
@@ -186,12 +219,33 @@ def _add_variables(command: Command, asked: Asked) -> None:
         command.set("SGLANG_USE_MODELSCOPE", "true", because="the artefact is on ModelScope")
 
 
-def _overhead(variant: str) -> Memory:
-    """Return what a CPU's server needs besides weights and cache; on a GPU nobody here has measured it."""
-    if variant != "cpu":
-        return Memory()
-    text = "2.1 GiB of program: its three processes import PyTorch; resident, sglang 0.5.23 on Linux"
-    return Memory(overhead_gib=2.1, formula={"overhead_gib": text})
+def _reserve(job: Job, settings: Settings, place: Place) -> tuple[float | None, str]:
+    """Return what SGLang leaves of a GPU for all but weights and cache, in GiB, and how that comes about."""
+    has = memory.available(job.hardware, "gpu")
+    if has is None:
+        return None, "not known: SGLang computes it from the GPU's memory"
+    share = spread.share_of(job, "mem-fraction-static", settings.gpu_memory, 0.0)
+    if share:
+        return has * (1 - share), f"what a share of {share:g} leaves"
+    is_latent = job.spec.shape.kv_lora_rank is not None
+    mib, formula = reserve_mib(has, place, settings.slots, is_latent=is_latent)
+    return mib / 1024, f"SGLang's own reserve: {formula} MiB"
+
+
+def _memory(asked: Asked) -> Memory:
+    """Return what SGLang fixes itself: a CPU's cache, and what it leaves of a GPU."""
+    job, settings, split = asked.job, asked.settings, asked.spread.split
+    if asked.variant != "cpu":
+        overhead, why = _reserve(job, settings, split.place)
+        return Memory(overhead_gib=overhead, least_gpus=split.least, formula={"overhead_gib": why})
+    tokens, why = _tokens(asked)
+    kept = cache.size(job.spec.shape, tokens, 1, cache.widths((), asked.precision.dtype))
+    text = f"{PROGRAM_GIB} GiB of program: its three processes import PyTorch; resident, sglang 0.5.23 on Linux"
+    formula = {"overhead_gib": text}
+    if kept is None:
+        return Memory(overhead_gib=PROGRAM_GIB, formula=formula)
+    formula["kv_gib"] = f"{why}, {kept / tokens:g} bytes each"
+    return Memory(overhead_gib=PROGRAM_GIB, kv_gib=kept / 2**30, formula=formula)
 
 
 def _notes(asked: Asked) -> tuple[str, ...]:

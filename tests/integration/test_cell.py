@@ -101,6 +101,7 @@ def test_progress_is_told_step_by_step(twice: Twice) -> None:
         r"^starting fake on http://127\.0\.0\.1:\d+$",
         r"^ready after [\d.]+ s$",
         r"^measuring workload tiny$",
+        r"^advice: engine=llama_cpp  \(fake; plan says why\)$",
         "^record: ",
     ]
     found = [re.search(step, text, re.MULTILINE) for step in steps]
@@ -123,6 +124,9 @@ def test_a_record_has_everything(twice: Twice) -> None:
     """What was asked, the machine, every verdict, the plan, the packages, the numbers and the doubts."""
     found = twice.records[0]
     assert found.overrides == (*CELL, f"engine.python={sys.executable}")
+    assert [each["id"] for each in found.advice] == ["fake"]
+    assert found.predicted is not None
+    assert found.predicted["decode_tps"]["note"]
     assert (found.config["rules"], found.config["workload"]["requests"]) == ("fake", 4)
     assert "specs" not in found.config["model"]
     assert found.hardware is not None

@@ -305,7 +305,9 @@ def test_connections_are_kept_where_the_server_allows(process: Remote) -> None:
         used = {served.connection for served in process.log()[PROBES:]}
         assert len(used) <= 2 if most == 2 else len(used) == most
         again = sum(sample.resent for sample in samples.samples)
-        assert (again > 0) is ("drops_reused" in behaviour), "sent once more only where the server dropped what it had taken"
+        assert (again > 0) is ("drops_reused" in behaviour), (
+            "sent once more only where the server dropped what it had taken"
+        )
 
 
 def test_a_connection_that_the_server_closed_while_it_was_idle_costs_no_request(process: Remote) -> None:

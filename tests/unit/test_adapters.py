@@ -21,6 +21,7 @@ import pytest
 from xinfer import engines, flow
 from xinfer.catalog import Shape, Spec
 from xinfer.config.compose import Composer, conf_dir
+from xinfer.config.document import read
 from xinfer.engines import Job
 from xinfer.errors import ConfigError
 from xinfer.facts import Hardware
@@ -339,6 +340,7 @@ MACHINES = {
     "rtx4090": ("hw=rtx4090",),
     "t4": ("hw=t4",),
     "m3-max": ("hw=m3-max", "hw.memory_gib=64"),
+    "arc-b580": ("hw=arc-b580",),
 }
 CASES = {
     f"{engine}--{on}": ("model=qwen2-instruct", f"engine={engine}", *overrides)
@@ -369,7 +371,7 @@ CASES = {
     "transformers--cpu-4bit": ("model=qwen2-instruct", "hw=cpu", "model.size=0.5", "model.quantization=4-bit"),
 }  # fmt: skip
 REFUSED = {
-    *(f"{engine}--{on}" for engine in ("vllm", "sglang") for on in ("cpu", "rocm", "apple", "m3-max")),
+    *(f"{engine}--{on}" for engine in ("vllm", "sglang") for on in ("cpu", "rocm", "apple", "m3-max", "arc-b580")),
     *(f"mlx--{on}" for on in MACHINES if on not in {"apple", "m3-max"}),
 }
 """What the pack of August says no to."""
@@ -451,6 +453,82 @@ def test_every_plan_can_be_pasted() -> None:
 
 
 def test_every_profile_is_planned_for() -> None:
-    """A new machine profile needs its plans."""
-    profiles = {path.stem for path in (conf_dir() / "hw").glob("*.yaml")}
-    assert profiles - {"auto", "a100-80g"} == {words[0].partition("=")[2] for words in MACHINES.values()}
+    """A new kind of machine needs its plans: another system, instruction set, vendor of GPUs, or none."""
+
+    def kind(profile: str) -> tuple[Any, ...]:
+        found = read(conf_dir() / "hw" / f"{profile}.yaml")
+        return (found["os"], found["gpu"]["vendor"], bool(found["gpus"]))
+
+    profiles = {path.stem for path in (conf_dir() / "hw").glob("*.yaml")} - {"auto"}
+    planned = {words[0].partition("=")[2] for words in MACHINES.values()}
+    assert {kind(each) for each in profiles} == {kind(each) for each in planned}
+
+
+# --- memory and GPUs ---
+
+LLAMA_75B = changed(
+    size="75", shape=Shape(architecture="LlamaForCausalLM", layers=80, heads=64, kv_heads=8, head_dim=128),
+)  # fmt: skip
+LLAMA_7B = changed(shape=Shape(architecture="LlamaForCausalLM", layers=32, heads=32, kv_heads=8, head_dim=128))
+TENSOR_FLAG = {"vllm": "--tensor-parallel-size", "sglang": "--tp-size"}
+STAGE_FLAG = {"vllm": "--pipeline-parallel-size", "sglang": "--pp-size"}
+
+
+@pytest.mark.parametrize("name", ["vllm", "sglang"])
+def test_as_few_gpus_as_hold_it(name: str) -> None:
+    """Seven billion weights need one of eight GPUs, 75 billion need four that share each layer."""
+    on = machine(gpus=8, gpu_memory_gib=80)
+    small, large = plan(name, on, spec=LLAMA_7B), plan(name, on, spec=LLAMA_75B)
+    assert (flag(small, TENSOR_FLAG[name]), small.tensor, small.stages) == (None, 1, 1)
+    assert (flag(large, TENSOR_FLAG[name]), large.tensor, large.stages) == ("4", 4, 1)
+    assert (small.memory.least_gpus, large.memory.least_gpus) == (1, 3)
+
+
+@pytest.mark.parametrize("name", ["vllm", "sglang"])
+def test_stages_where_the_heads_do_not_split(name: str) -> None:
+    """Three GPUs take the layers in three stages."""
+    found = plan(name, machine(gpus=3, gpu_memory_gib=80), spec=LLAMA_75B)
+    assert (flag(found, STAGE_FLAG[name]), flag(found, TENSOR_FLAG[name]), found.stages) == ("3", None, 3)
+
+
+@pytest.mark.parametrize("name", ["vllm", "sglang"])
+def test_the_users_own_split(name: str) -> None:
+    """It is the plan's, once, however it is spelt."""
+    found = plan(name, machine(gpus=8, gpu_memory_gib=80), spec=LLAMA_7B, args={"tp": 2, "pp": 2})
+    assert (found.tensor, found.stages) == (2, 2)
+    assert (flag(found, "--tp"), flag(found, TENSOR_FLAG[name]), flag(found, STAGE_FLAG[name])) == ("2", None, None)
+
+
+def test_what_vllm_takes_of_a_gpu() -> None:
+    """Its share, by default, by the setting or by its flag; the cache, where it is told how much."""
+    on = machine(gpus=2, gpu_memory_gib=80, gpu_name="A")
+    found = plan("vllm", on, spec=LLAMA_7B).memory
+    assert (found.available_gib, found.formula["available_gib"]) == (80 * 0.92, "0.92 of one of 2 x A")
+    assert plan("vllm", on, gpu_memory=0.5).memory.available_gib == 40
+    assert plan("vllm", on, args={"gpu_memory_utilization": 0.75}).memory.available_gib == 60
+    told = plan("vllm", on, kv_gib=3).memory
+    assert (told.kv_gib, told.formula["kv_gib"]) == (3, "engine.kv_gib, on each GPU")
+    assert (plan("vllm").memory.available_gib, found.overhead_gib) == (None, None)
+    assert "vLLM #10511" in found.formula["overhead_gib"]
+
+
+def test_what_sglang_leaves_of_a_gpu() -> None:
+    """By its own rule, or what the share that it is told leaves."""
+    on = machine(gpus=1, gpu_memory_gib=80)
+    found = plan("sglang", on).memory
+    assert found.overhead_gib == pytest.approx(13904 / 1024)
+    assert found.formula["overhead_gib"] == "SGLang's own reserve: 512 + 1.5 x 8192 + 1024 x 1 / 8 + 976 of graphs MiB"
+    assert plan("sglang", on, gpu_memory=0.75).memory.overhead_gib == 20
+    assert plan("sglang").memory.overhead_gib is None
+
+
+def test_what_servers_on_a_cpu_set_aside() -> None:
+    """As many bytes as their own flags say."""
+    spec = changed(shape=Shape(layers=30, heads=9, kv_heads=3, head_dim=64))
+    assert plan("vllm", CPU, spec=spec).memory.kv_gib == 2 * 64 * 2**20 / 2**30
+    assert plan("vllm", CPU).memory.kv_gib == 4
+    found = plan("sglang", CPU, spec=spec).memory
+    assert found.kv_gib == 4162 * 23040 / 2**30
+    assert found.formula["kv_gib"] == "1 x (4098 + 64) tokens, 23040 bytes each"
+    assert plan("sglang", CPU, spec=spec, kv_tokens=100).memory.kv_gib == 100 * 23040 / 2**30
+    assert plan("sglang", CPU).memory.kv_gib is None

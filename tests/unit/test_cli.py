@@ -160,6 +160,14 @@ def test_models_lists_every_family_once(ask: Ask) -> None:
     assert all(len(line) == len(line.rstrip()) for line in text)
 
 
+def test_models_can_be_asked_for_one_days_catalogue(ask: Ask) -> None:
+    """Whatever is listed on that day, in the order of the alphabet, capitals or not."""
+    names = [row["family"] for row in json.loads(ask("models", "format=json", "catalog=2026-10").stdout)]
+    assert names == sorted(names, key=str.lower)
+    assert {"qwen3", "GLM-4.6", "qwen2-instruct", "smollm2-135m-instruct"} <= set(names)
+    assert "vicuna-v1.5" not in names
+
+
 def test_models_shows_a_users_family_in_the_place_of_ours(ask: Ask, tmp_path: Path) -> None:
     """A file of the same name replaces it, and is not listed beside it."""
     own = tmp_path / "own" / "model"

@@ -366,8 +366,12 @@ def verdict(composer: Composer, words: list[str]) -> tuple[str, set[str]]:
         pytest.param(["port=range(1,4)"], [["port=1"], ["port=2"], ["port=3"]], id="a-range"),
         pytest.param(["port=choice(5,3)"], [["port=5"], ["port=3"]], id="a-choice"),
         pytest.param(["hw=choice(cuda,cpu)"], [["hw=cuda"], ["hw=cpu"]], id="a-choice-of-files"),
-        pytest.param(["rules=glob(x*)"], [["rules=xinference-2024-07"], ["rules=xinference-2024-08"]], id="a-glob"),
-        pytest.param(["hw=glob(*,exclude=[a*,c*,r*,h*,m*])"], [["hw=t4"]], id="a-glob-with-exceptions"),
+        pytest.param(
+            ["rules=glob(xinference-2024-0?)"],
+            [["rules=xinference-2024-07"], ["rules=xinference-2024-08"]],
+            id="a-glob",
+        ),
+        pytest.param(["hw=glob(t*,exclude=[tpu*])"], [["hw=t4"]], id="a-glob-with-exceptions"),
         pytest.param(["hw.isa=[avx,fma],[avx]"], [["hw.isa=[avx,fma]"], ["hw.isa=[avx]"]], id="lists"),
         pytest.param(["hw.isa=[avx,fma]"], [["hw.isa=[avx,fma]"]], id="a-list-is-one-value"),
         pytest.param(

@@ -139,6 +139,37 @@ def test_an_index_names_the_folders_own_files(tmp_path: Path, said: dict[str, An
     assert "does not name the files of this folder" in refused(path)
 
 
+def test_an_index_that_lies_is_refused(tmp_path: Path) -> None:
+    """It says which tensor is where, and the files' own headers say otherwise."""
+    parts = shards(2)
+    said = index(parts)
+    said["weight_map"]["layer.9.weight"] = "model-00002-of-00002.safetensors"
+    path = folder(tmp_path, {**parts, "model.safetensors.index.json": said})
+    (path / "model.safetensors").unlink()
+    assert refused(path) == (
+        f"{path}: model.safetensors.index.json says that 'layer.9.weight' is in model-00002-of-00002.safetensors, "
+        "which does not have it; download both again"
+    )
+
+
+def test_a_configuration_with_an_absurd_number_is_refused(tmp_path: Path) -> None:
+    """With the file, the field and the value."""
+    path = folder(tmp_path, num_hidden_layers=-1)
+    assert refused(path) == f"{path}: config.json: num_hidden_layers=-1 is not a number from 0 to 65536"
+    lone = ggufs(tmp_path / "g", {"m.gguf": gguf({**LLAMA, "llama.block_count": 10**6})})
+    assert refused(lone) == f"{lone}: m.gguf: block_count=1000000 is not a number from 0 to 65536"
+
+
+def test_more_files_than_any_model_has_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each has a header."""
+    monkeypatch.setattr(contents, "_MOST_WEIGHTS", 2)
+    path = folder(tmp_path, shards(3))
+    (path / "model.safetensors").unlink()
+    assert "has 3 files of weights; no model has more than 2" in refused(path)
+    many = ggufs(tmp_path / "g", {f"{name}.gguf": gguf() for name in "abc"})
+    assert "has 3 GGUF files, more than 2; name one of them" in refused(many)
+
+
 def test_weights_that_are_not_whole_are_refused(tmp_path: Path) -> None:
     """Naming the file."""
     path = folder(tmp_path)

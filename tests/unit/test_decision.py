@@ -15,6 +15,7 @@ from xinfer.errors import ConfigError
 from xinfer.facts import Gpu, Hardware
 from xinfer.judging import decision, packs
 from xinfer.judging.decision import Decision, Prefer
+from xinfer.planning.parallel import Splits
 
 SOURCES = {"page": {"kind": "page", "title": "A guide", "date": "2024-08-14", "where": "example.org/guide"}}
 
@@ -236,6 +237,7 @@ def test_an_engine_without_rules_decides_nothing() -> None:
 # --- the artefact ---
 
 MAY_FIT = "gpu may serve and that may fit"
+NOTHING_FITS = "nothing that may be served is known to fit: all of it exceeds 15 GiB"
 WITH_15_GIB = machine(os="linux", gpus=1, gpu=Gpu(vendor="nvidia", memory_gib=15.0))
 
 
@@ -336,7 +338,8 @@ def test_the_cache_counts_too() -> None:
             id="memory-decided",
         ),
         pytest.param(
-            [spec("13"), spec("72")], WITH_15_GIB, ("size 13: the smallest in this format; known to exceed 15 GiB",),
+            [spec("13"), spec("72")], WITH_15_GIB,
+            ("size 13: the smallest in this format; known to exceed 15 GiB", NOTHING_FITS),
             id="all-are-too-large",
         ),
         pytest.param(
@@ -345,6 +348,7 @@ def test_the_cache_counts_too() -> None:
                 "format pytorch: the first of prefer.formats that gpu may serve",
                 "quantization none: the first of prefer.quantizations in this format that gpu may serve",
                 "size 13: the smallest in this format; known to exceed 15 GiB",
+                NOTHING_FITS,
             ),
             id="all-are-too-large-in-every-format",
         ),
@@ -358,6 +362,40 @@ def test_the_cache_counts_too() -> None:
 def test_because(candidates: list[Spec], on: Hardware, because: tuple[str, ...]) -> None:
     """For each part that the user left open there is a reason, and it is true."""
     assert decide(*candidates, on=on).because[1:] == because
+
+
+# --- memory before the order of engines ---
+
+
+def test_what_fits_comes_before_the_order_of_engines() -> None:
+    """The preferred engine serves only what cannot fit; the next one serves what may, and the reason says so."""
+    made = decide(spec("13"), spec("13", "ggufv2", "Q4_0"), on=WITH_15_GIB)
+    assert (made.engine, made.spec.format) == ("any", "ggufv2")
+    assert made.because[:2] == (
+        f"any is the first in the order of mine that may serve it in 15 GiB; {HOLDS}",
+        "gpu comes before it in that order, but what it would serve is known to exceed 15 GiB",
+    )
+
+
+def test_what_may_fit_comes_before_a_better_verdict() -> None:
+    """What cannot run is no better for meeting every condition."""
+    on = machine(gpus=1, gpu=Gpu(vendor="nvidia", memory_gib=15.0))
+    made = decide(spec("13", "ggufv2", "Q8_0"), spec("13", "gptq", "Int4"), on=on, engine=None)
+    assert (made.engine, made.spec.format) == ("any", "ggufv2")
+    tight = machine(gpus=1, gpu=Gpu(vendor="nvidia", memory_gib=10.0))
+    made = decide(spec("13", "ggufv2", "Q8_0"), spec("13", "gptq", "Int4"), on=tight)
+    assert (made.engine, made.spec.format) == ("gpu", "gptq")
+    assert made.because[0] == f"gpu is the first in the order of mine that may serve it in 10 GiB; {OPEN}"
+
+
+def test_an_engine_of_one_gpu() -> None:
+    """It is no use to it that two GPUs together would hold the network."""
+    two = machine(os="linux", gpus=2, gpu=Gpu(vendor="nvidia", memory_gib=15.0))
+    asked: dict[str, Any] = {"engine": None, "broken": {}, "tokens": 0}
+    for splits, engine in (({}, "gpu"), ({"gpu": Splits()}, "any"), ({"gpu": Splits(), "any": Splits()}, "gpu")):
+        made = decision.decide(PACK, [spec("13")], two, PREFER, **asked, splits=splits)
+        assert made.engine == engine
+    assert made.because[-1] == "nothing that may be served is known to fit: all of it exceeds 2 x 15 GiB"
 
 
 # --- what is made here ---

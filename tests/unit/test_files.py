@@ -121,7 +121,17 @@ def test_a_configuration_that_is_not_there_says_nothing(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_bytes(b'{"a": 1}')
     assert files.mapping(files.folder(tmp_path), "config.json") == {"a": 1}
     os.truncate(tmp_path / "config.json", files.MOST_JSON_BYTES + 1)
-    with pytest.raises(ConfigError, match="longer than 64 MiB"):
+    with pytest.raises(ConfigError, match=r"config\.json has 8388609 bytes and is longer than 8 MiB"):
+        files.mapping(files.folder(tmp_path), "config.json")
+    os.truncate(tmp_path / "config.json", files.MOST_INDEX_BYTES + 1)
+    with pytest.raises(ConfigError, match="longer than 48 MiB"):
+        files.mapping(files.folder(tmp_path), "config.json", most_bytes=files.MOST_INDEX_BYTES)
+
+
+def test_a_configuration_of_endlessly_many_values_is_not_read(tmp_path: Path) -> None:
+    """Each takes memory many times its length."""
+    (tmp_path / "config.json").write_bytes(b'{"a": [' + b"[]," * 2**19 + b"[]]}")
+    with pytest.raises(ConfigError, match=r"config\.json has 1048580 values; no such file has more than 524288"):
         files.mapping(files.folder(tmp_path), "config.json")
 
 

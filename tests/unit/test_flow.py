@@ -63,6 +63,8 @@ class FindingDocument(Closed):
     expected: str
     source: SourceDocument
     fix: str | None
+    version: str | None
+    outside: str | None
 
 
 class VerdictDocument(Closed):
@@ -81,8 +83,14 @@ class ShapeDocument(Closed):
     vocab: int | None
     intermediate: int | None
     sliding_window: int | None
+    sliding_layers: int | None
+    caching_layers: int | None
+    kv_lora_rank: int | None
+    rope_head_dim: int | None
     experts: int | None
     experts_per_token: int | None
+    total_b: float | None
+    active_b: float | None
     end_tokens: list[int]
     source: str | None
 
@@ -117,16 +125,19 @@ class GpuDocument(Closed):
     compute_capability: str | None
     driver: str | None
     bandwidth_gbs: float | None
+    tflops_16bit: float | None
 
 
 class HardwareDocument(Closed):
     profile: str
+    source: str | None
     os: str | None
     os_version: str | None
     arch: str | None
     cpu: str | None
     cores: int | None
     memory_gib: float | None
+    bandwidth_gbs: float | None
     isa: list[str] | None
     apple_silicon: bool | None
     gpus: int | None
@@ -147,6 +158,8 @@ class MemoryDocument(Closed):
     overhead_gib: float | None
     total_gib: float | None
     available_gib: float | None
+    largest_context: int | None
+    least_gpus: int | None
     fits: bool | None
     formula: dict[str, str]
 
@@ -172,6 +185,8 @@ class LaunchDocument(Closed):
     base_url: str | None
     dtype: str | None
     device: Literal["cpu", "gpu"]
+    tensor: int
+    stages: int
     health: str
     model: str
     key_variables: dict[str, str]
@@ -194,6 +209,33 @@ class TodayDocument(Closed):
     disagreements: list[DisagreementDocument]
 
 
+class AdviceDocument(Closed):
+    id: str
+    text: str
+    override: str
+    source: SourceDocument
+
+
+class EstimateDocument(Closed):
+    value: float | None
+    is_bound: bool
+    efficiency: float | None
+    records: int
+    alike: list[str]
+    error: float | None
+    error_records: int
+    formula: str
+    note: str
+
+
+class PredictionDocument(Closed):
+    batch: int
+    decode_tps: EstimateDocument
+    total_tps: EstimateDocument
+    prefill_tokens: int
+    prefill_s: EstimateDocument
+
+
 class PlanDocument(Closed):
     schema: Literal[1]
     model: SpecDocument
@@ -201,6 +243,8 @@ class PlanDocument(Closed):
     decision: DecisionDocument
     today: TodayDocument | None
     launch: LaunchDocument | None
+    advice: list[AdviceDocument]
+    predicted: PredictionDocument | None
 
 
 def document(text: str) -> PlanDocument:

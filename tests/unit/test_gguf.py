@@ -42,6 +42,10 @@ def entry(key: str, kind: int, content: bytes) -> bytes:
     return struct.pack("<Q", len(key)) + key.encode() + struct.pack("<I", kind) + content
 
 
+def tensor(name: str, elements: int, kind: int, offset: int) -> bytes:
+    return struct.pack("<Q", len(name)) + name.encode() + struct.pack("<IQIQ", 1, elements, kind, offset)
+
+
 # What is read
 
 
@@ -158,34 +162,44 @@ def test_the_beginning_of_a_file_tells_what_it_has_whole() -> None:
         pytest.param(struct.pack("<4sI", b"GGUF", 1) + bytes(16), "is of GGUF version 1", id="version-1"),
         pytest.param(struct.pack("<4sI", b"GGUF", 9) + bytes(16), "is of GGUF version 9", id="a-later-version"),
         pytest.param(struct.pack(">4sI", b"GGUF", 3) + bytes(16), "is big endian", id="big-endian"),
-        pytest.param(header(tensors=10**18), "cannot hold the tensors", id="more-tensors-than-bytes"),
-        pytest.param(header(metadata=10**18), "cannot hold the metadata", id="more-metadata-than-bytes"),
-        pytest.param(header(tensors=2**16 + 1, rest=bytes(2**21)), "cannot hold", id="tensors-beyond-reason"),
         pytest.param(
-            header(metadata=1, rest=struct.pack("<Q", 10**18) + bytes(20)), "points beyond its end", id="an-endless-key"
+            header(tensors=10**18), "header cannot hold the 1000000000000000000 tensors", id="more-tensors-than-bytes"
         ),
         pytest.param(
-            header(metadata=1, rest=entry("x", TEXT, struct.pack("<Q", 10**18))), "points beyond", id="an-endless-text"
+            header(metadata=10**18), "cannot hold the 1000000000000000000 metadata", id="more-metadata-than-bytes"
+        ),
+        pytest.param(header(tensors=2**16 + 1, rest=bytes(2**21)), "cannot hold", id="tensors-beyond-reason"),
+        pytest.param(
+            header(metadata=1, rest=struct.pack("<Q", 10**18) + bytes(20)),
+            "its metadata 'number 1' points beyond its end, to byte",
+            id="an-endless-key",
+        ),
+        pytest.param(
+            header(metadata=1, rest=entry("x", TEXT, struct.pack("<Q", 10**18))),
+            "its metadata 'x' points beyond its end, to byte 1000000000000000045 of 45",
+            id="an-endless-text",
         ),
         pytest.param(
             header(metadata=1, rest=entry("x", LIST, struct.pack("<IQ", TEXT, 10**18))),
-            "cannot hold the texts",
+            "its metadata 'x' cannot hold the 1000000000000000000 texts",
             id="endlessly-many-texts",
         ),
         pytest.param(
             header(metadata=1, rest=entry("x", LIST, struct.pack("<IQ", U64, 2**60))),
-            "cannot hold the numbers",
+            "its metadata 'x' cannot hold the 1152921504606846976 numbers",
             id="endlessly-many-numbers",
         ),
         pytest.param(
             header(metadata=1, rest=entry("x", LIST, struct.pack("<IQQ", TEXT, 2, 10**18) + bytes(8))),
-            "points beyond its end",
+            "its metadata 'x' points beyond its end",
             id="an-endless-text-in-a-list",
         ),
-        pytest.param(header(metadata=1, rest=entry("x", 13, bytes(8))), "of a kind 13", id="an-unknown-kind"),
+        pytest.param(
+            header(metadata=1, rest=entry("x", 13, bytes(8))), "its metadata 'x' is of a kind 13", id="an-unknown-kind"
+        ),
         pytest.param(
             header(metadata=1, rest=entry("x", LIST, struct.pack("<IQ", LIST, 1) + bytes(8))),
-            "a list of a kind 9",
+            "its metadata 'x' is a list of a kind 9",
             id="a-list-of-lists",
         ),
         pytest.param(
@@ -195,7 +209,24 @@ def test_the_beginning_of_a_file_tells_what_it_has_whole() -> None:
             header(tensors=1, rest=struct.pack("<QI", 0, 5) + bytes(60)), "has 5 dimensions", id="a-fifth-dimension"
         ),
         pytest.param(
-            header(tensors=1, rest=struct.pack("<QIQIQ", 0, 1, 33, 8, 0)), "no whole blocks", id="a-broken-block"
+            header(tensors=1, rest=struct.pack("<QIQIQ", 0, 1, 33, 8, 0)),
+            "rows of 33 numbers, no whole blocks of Q8_0",
+            id="a-broken-block",
+        ),
+        pytest.param(
+            header(tensors=2, rest=tensor("t", 10, 30, 0) + tensor("t", 10, 30, 32) + bytes(100)),
+            "its tensor 't' is there twice",
+            id="the-same-tensor-twice",
+        ),
+        pytest.param(
+            header(tensors=1, rest=tensor("t", 2**40, 4242, 0)),
+            "its tensor 't' has 1099511627776 numbers, and the file 57",
+            id="more-numbers-than-bits",
+        ),
+        pytest.param(
+            header(tensors=3, rest=b"".join(tensor(name, 20, 0, 0) for name in "abc") + bytes(100)),
+            "of the 240 bytes that its tensors take",
+            id="tensors-that-lie-on-each-other",
         ),
         pytest.param(
             made({"general.alignment": 0}), "aligned to 0 bytes", id="no-alignment"
@@ -222,6 +253,14 @@ def test_a_header_without_end_is_given_up() -> None:
     """After 64 MiB, of which none is kept."""
     endless = header(metadata=1, rest=entry("x", LIST, struct.pack("<IQ", U64, 2**25)))
     assert "longer than 64 MiB" in refused(endless + bytes(2**10), size=2**50)
+
+
+def test_there_is_an_end_to_what_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many short lists take more memory than their file."""
+    monkeypatch.setattr(gguf, "_MOST_KEPT", 100)
+    assert len(read(made({"a": [1.5] * 50, "b": [0] * 40}, {})).metadata) == 2
+    assert "no model has 106 letters in names and numbers" in refused(made({"a": [1.5] * 54, "b": [0] * 50}, {}))
+    assert "no model has 101 letters" in refused(made({"a" * 50: "x" * 51}, {}))
 
 
 def message(work: Callable[[], object]) -> str:

@@ -121,7 +121,7 @@ def cells(row: Row) -> tuple[Any, ...]:
         pytest.param(("rules=xinference-2024-07",), 1144 * 5, id="the-day-of-the-pack"),
         pytest.param(("rules=xinference-2024-07", "catalog=2024-08"), 1186 * 5, id="its-families-on-another-day"),
         pytest.param(("catalog=2026-08",), 894 * 5, id="todays-catalogue-by-the-old-page"),
-        pytest.param(("rules.catalog=null",), 894 * 5, id="a-pack-without-a-day-is-about-today"),
+        pytest.param(("rules.catalog=null",), 893 * 5, id="a-pack-without-a-day-is-about-today"),
         pytest.param(("rules.families=[qwen2-instruct]",), 64 * 5, id="the-families-that-a-pack-names"),
         pytest.param(("rules.families=[qwen2-instruct,of-nobody]",), 64 * 5, id="a-name-that-nobody-has-adds-nothing"),
         pytest.param(("rules.families=[]",), 1333 * 5, id="a-pack-without-families-is-about-all"),
@@ -134,7 +134,7 @@ def test_which_artefacts_are_in_the_grid(overrides: tuple[str, ...], count: int)
 
 def test_a_day_that_was_not_kept() -> None:
     """The message lists the days."""
-    message = "catalog=2025-01 is not a day that was kept; say 2024-07, 2024-08, 2026-08"
+    message = "catalog=2025-01 is not a day that was kept; say 2024-07, 2024-08, 2026-08, 2026-10"
     with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
         rows("catalog=2025-01")
 

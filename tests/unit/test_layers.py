@@ -21,22 +21,27 @@ PLUGINS = engines.get("vllm").conf.parent.parent
 ROOMS = {
     "errors apikey spec facts plan guard": "",
     "document overrides compose spelling": "config",
-    "catalog engines": "",
-    "probes accelerators hardware devices counters disturbance fingerprint pagecache": "machine",
-    "memory parallel precision installers artefacts requirement": "planning",
-    "predicates rules packs decision disagreement supplement": "judging",
+    "bounds shape catalog engines": "",
+    "probes contradictions accelerators hardware devices counters disturbance fingerprint pagecache": "machine",
+    "dimensions mixture bits cache memory parallel room spread precision installers artefacts requirement": "planning",
+    "versions predicates recall rules packs releases decision alternatives changes disagreement "
+    "differences supplement": "judging",
+    "advice": "planning",
     "keys": "",
-    "naming gguf safetensors packing network files contents web hub source": "sources",
+    "limits naming gguf safetensors packing keeping network files contents web hub source": "sources",
     "news remedies steps locks packages environment storage removal": "environments",
     "weights server runner": "running",
     "processes usage resources corpus samples framing wire stream client schedule metronome "
-    "orders worker tokens vocabulary cuts capabilities prompts crew capacity load distribution statistics "
+    "orders worker tokens vocabulary cuts capabilities prompts placing crew capacity load distribution statistics "
     "validity metrics": "measuring",
     "work tensors ceilings roofline conditions": "measuring",
+    "bound prediction": "planning",
     "foreign vllm_bench sglang_bench guidellm aiperf llama_bench peers running": "loadgens",
     "answers dialects agreement interview scoring": "parity",
-    "record history comparability flow judgement": "",
-    "report grid panel comparison ranking compare cell start sweep serve provisioning table": "verbs",
+    "recipe deployment once dumping container shell compose kubernetes slurm systemd formats": "deploying",
+    "record history comparability external flow forecast judgement": "",
+    "outlook report artefact grid diff variation why candidates choose panel comparison ranking compare "
+    "cell start sweep serve provisioning table": "verbs",
     "cli __main__": "",
 }
 """Every module of the core, left to right, and its room; a new one is put where it belongs."""
@@ -49,7 +54,7 @@ THIRD_PARTY = {
     "numpy": {"measuring.statistics"},
     "uvloop": {"measuring.worker"},
     "pynvml": {"machine.accelerators", "machine.devices"},
-    "packaging": {"judging.predicates"},
+    "packaging": {"judging.predicates", "judging.versions"},
     "psutil": {
         "running.runner",
         "measuring.processes",
@@ -57,7 +62,14 @@ THIRD_PARTY = {
         "measuring.ceilings",
         "environments.storage",
     },
-    "yaml": {"config.document", "catalog", "planning.requirement", "cli"},
+    "yaml": {
+        "config.document",
+        "catalog",
+        "planning.requirement",
+        "deploying.recipe",
+        "deploying.dumping",
+        "cli",
+    },
     "msgspec": set(LAYERS),
 }
 """Which modules may know a package of somebody else's."""

@@ -219,7 +219,9 @@ def test_the_models_own_code() -> None:
             id="a-folder-that-is-not-made-here",
         ),
         pytest.param(
-            changed(YI, format="fp8"), None, "mlx does not load fp8; say model.format=mlx or pytorch or awq", id="fp8"
+            changed(YI, format="fp8"), None,
+            "mlx does not load fp8; say model.format=mlx or pytorch or awq or mxfp4 or modelopt or compressed-tensors",
+            id="fp8",
         ),
         pytest.param(
             changed(YI, hub="local", id="/a", pickled=True), None,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 
 from xinfer.config.compose import conf_dir, read
+from xinfer.errors import ConfigError
 from xinfer.sources import network
 from xinfer.sources.gguf import Array
 from xinfer.testing.model_files import CONFIG, LLAMA
@@ -169,13 +171,42 @@ def test_a_model_that_also_sees_is_described_by_its_language_part() -> None:
     assert (found.context_length, found.abilities) == (512, ("generate",))
 
 
-@pytest.mark.parametrize(
-    "nonsense", ["12", -1, 0, 2**50, 1.5, True, [2], {}], ids=lambda value: type(value).__name__ + str(value)
-)
+@pytest.mark.parametrize("nonsense", ["12", 0, 1.5, True, [2], {}], ids=lambda value: type(value).__name__ + str(value))
 def test_a_number_that_is_none_is_not_known(nonsense: Any) -> None:
     """A configuration may hold anything."""
     found = of_config(num_hidden_layers=nonsense, max_position_embeddings=nonsense, architectures=nonsense)
     assert (found.shape.layers, found.context_length, found.shape.architecture) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        pytest.param({"num_hidden_layers": -1}, "num_hidden_layers=-1 is not a number from 0 to 65536", id="layers"),
+        pytest.param({"num_hidden_layers": 10**6}, "num_hidden_layers=1000000 is", id="layers-without-end"),
+        pytest.param({"num_attention_heads": 2**50}, "num_attention_heads=1125899906842624 is", id="heads"),
+        pytest.param({"num_key_value_heads": -8}, "num_key_value_heads=-8 is", id="key-value-heads"),
+        pytest.param(
+            {"hidden_size": 10**12}, "hidden_size=1000000000000 is not a number from 0 to 1000000000", id="width"
+        ),
+        pytest.param({"head_dim": -64}, "head_dim=-64 is", id="a-head"),
+        pytest.param({"vocab_size": -3}, "vocab_size=-3 is", id="vocabulary"),
+        pytest.param({"max_position_embeddings": 10**12}, "max_position_embeddings=1000000000000 is", id="context"),
+        pytest.param({"sliding_window": -2}, "sliding_window=-2 is", id="a-window"),
+        pytest.param(
+            {"rope_scaling": {"type": "linear", "factor": 1e8}}, "rope_scaling.factor x the context=5", id="stretched"
+        ),
+    ],
+)
+def test_a_number_that_no_network_has_is_refused(changes: dict[str, Any], said: str) -> None:
+    """By its field and its value: it would be planned with."""
+    with pytest.raises(ConfigError, match=f"^{re.escape(said)}"):
+        of_config(**changes)
+
+
+def test_minus_one_stands_for_a_window_or_a_context_without_end() -> None:
+    """Then there is none to be told."""
+    found = of_config(sliding_window=-1, max_position_embeddings=-1)
+    assert (found.shape.sliding_window, found.context_length) == (None, None)
 
 
 @pytest.mark.parametrize(
@@ -211,7 +242,12 @@ def test_gguf_metadata_tell_the_network() -> None:
         pytest.param(
             {"llama__attention__head_count_kv": Array(2, (2, 2))}, {"kv_heads": 2}, id="the-same-in-each-layer"
         ),
-        pytest.param({"llama__attention__head_count_kv": Array(2, (2, 0))}, {"kv_heads": None}, id="not-the-same"),
+        pytest.param({"llama__attention__head_count_kv": Array(2, (2, 1))}, {"kv_heads": None}, id="not-the-same"),
+        pytest.param(
+            {"llama__attention__head_count_kv": Array(2, (2, 0))},
+            {"kv_heads": 2, "caching_layers": 1},
+            id="a-layer-without-attention",
+        ),
         pytest.param({"llama__attention__head_count_kv": Array(9999)}, {"kv_heads": None}, id="too-many-to-know"),
         pytest.param({"llama__attention__key_length": 32}, {"head_dim": 32}, id="its-own-length-of-a-key"),
         pytest.param({"llama__attention__kv_lora_rank": 512}, {"head_dim": None}, id="latent-attention"),
@@ -231,6 +267,12 @@ def test_what_is_optional_means_what_it_means_to_llama_cpp(changes: dict[str, An
     """As its own loader fills it in."""
     shape = of_gguf(**changes).shape
     assert {key: getattr(shape, key) for key in expected} == expected
+
+
+def test_a_header_with_a_number_that_no_network_has_is_refused() -> None:
+    """By the end of its key."""
+    with pytest.raises(ConfigError, match=r"^block_count=4294967295 is not a number from 0 to 65536$"):
+        of_gguf(llama__block_count=2**32 - 1)
 
 
 @pytest.mark.parametrize("name", ["deepseek2", "never-heard-of", 7, None])
@@ -265,6 +307,7 @@ def test_the_classes_are_those_of_transformers_or_of_a_models_own_code() -> None
         pytest.param({"model_type": "q", "auto_map": {}}, {}, None, id="an-empty-map"),
         pytest.param({"model_type": "q", "auto_map": 7}, {}, None, id="a-map-that-is-none"),
         pytest.param({"model_type": "q"}, {}, None, id="a-type-that-came-later"),
+        pytest.param({"auto_map": {"A": [{"b": [["m.M"]]}, "n.N"]}}, {}, "m.M", id="however-deep"),
         pytest.param({"model_type": "llama", "model_file": "model.py"}, {}, "model.py", id="mlx-lm-imports-it"),
         pytest.param({"model_type": "llama", "model_file": None}, {}, None, id="mlx-lm-imports-nothing"),
     ],

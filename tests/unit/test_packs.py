@@ -42,6 +42,49 @@ def test_a_pack_is_read() -> None:
     assert flag.note == "the page builds with -DA; today that is a warning. The plan uses -DB"
 
 
+def test_versions_and_releases() -> None:
+    """What is judged where nobody chose, and what the pack tells apart."""
+    read_pack = pack({"vllm": {}}, versions={"vllm": "0.33.0"}, releases={"vllm": ["0.23.0", "0.33.0"]})
+    assert (read_pack.versions, read_pack.releases) == ({"vllm": "0.33.0"}, {"vllm": ("0.23.0", "0.33.0")})
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        pytest.param(
+            {"versions": {"vlm": "1"}}, "versions: unknown key 'vlm'; allowed: vllm; did you mean 'vllm'?", id="engine"
+        ),
+        pytest.param(
+            {"versions": {"vllm": "new"}}, "versions: vllm: 'new' is no version; write it as 0.24.0", id="version"
+        ),
+        pytest.param({"versions": {"vllm": 0.3}}, "versions: vllm must be text, not 0.3", id="number"),
+        pytest.param({"versions": ["0.3"]}, "versions must be a mapping keyed by names, not ['0.3']", id="list"),
+        pytest.param({"releases": {"vllm": "0.3"}}, "releases: vllm must be a list of texts, not '0.3'", id="no-list"),
+        pytest.param(
+            {"releases": {"vllm": ["x"]}}, "releases: vllm: 'x' is no version; write it as 0.24.0", id="release"
+        ),
+        pytest.param(
+            {"releases": {"vllm": ["0.10", "0.9"]}},
+            "releases: vllm: must be in order, oldest first, each once, not 0.10, 0.9", id="order",
+        ),
+        pytest.param(
+            {"engines": {"vllm": {"it": {**LINUX, "since": "x"}}}},
+            "rule vllm.it: since: 'x' is no version; write it as 0.24.0", id="since",
+        ),
+        pytest.param(
+            {"engines": {"vllm": {"it": {**LINUX, "until": 0.3}}}},
+            "rule vllm.it: until must be text, not 0.3", id="until",
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_versions(more: dict[str, Any], message: str) -> None:
+    """A file, a key, a value, and what would be allowed, in one line."""
+    body = {"name": "mine", "sources": SOURCES, "engines": {"vllm": {}}, **more}
+    with pytest.raises(ConfigError, match=re.escape(message)) as error:
+        packs.load(body, "mine.yaml")
+    assert str(error.value) == f"mine.yaml: {message}"
+
+
 def test_an_empty_pack_is_named_after_its_file() -> None:
     """Nothing is needed but a mapping."""
     empty = packs.load({}, "mine.yaml")
@@ -90,7 +133,7 @@ def test_the_order_of_engines(preference: Any, machine: dict[str, Any], order: s
     [
         pytest.param({}, None, id="it-is"),
         pytest.param({"otherwise": "it may run all the same"}, "it may run all the same", id="the-packs-own-words"),
-        pytest.param({"conflict": "code"}, "A guide says no, The code does not", id="another-source"),
+        pytest.param({"conflict": "code"}, "sources conflict: A guide says no, The code does not", id="another-source"),
     ],
 )
 def test_doubt(more: dict[str, str], doubt: str | None) -> None:
@@ -103,10 +146,10 @@ def test_doubt(more: dict[str, str], doubt: str | None) -> None:
 # --- what is refused ---
 
 
-PACK_KEYS = "name, title, date, catalog, sources, families, preference, engines, build_flags"
+PACK_KEYS = "name, title, date, catalog, versions, releases, sources, families, preference, engines, build_flags"
 RULE_KEYS = (
-    "fact, eq, ne, in, not_in, ge, le, divides, version, has, present, all, any, not, "
-    "when, otherwise, conflict, source, at, fix"
+    "fact, eq, ne, in, not_in, ge, le, divides, contains, version, text_ge, text_gt, has, present, all, any, not, "
+    "when, since, until, otherwise, conflict, source, at, fix"
 )
 
 

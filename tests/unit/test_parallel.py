@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import re
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
 import pytest
 
 from xinfer import catalog
 from xinfer.catalog import Shape
 from xinfer.config.compose import conf_dir
+from xinfer.errors import ConfigError
 from xinfer.facts import Hardware
 from xinfer.planning import parallel
-from xinfer.planning.parallel import Split
+from xinfer.planning.cache import Place
+from xinfer.planning.parallel import Split, Splits
+
+if TYPE_CHECKING:
+    from xinfer.planning.parallel import Holds
 
 QWEN2_7B = Shape(heads=28, kv_heads=4)
 
@@ -144,10 +153,11 @@ def test_free_threads(cores: int | None, asked: int | None, expected: tuple[int 
 
 
 def test_what_eight_gpus_refuse() -> None:
-    """Of the catalogue's networks whose heads are known, these cannot be split over eight GPUs, and no others."""
+    """Of the networks of 2024 whose heads are known, these cannot be split over eight GPUs, and no others."""
     refused = {
         (family.family, size, shape.heads)
         for family in catalog.load(conf_dir() / "model").values()
+        if not all(row.listed == ("2026-10",) for row in family.rows) or not family.rows
         for size, shape in family.shapes.items()
         if parallel.is_legal(shape, 8) is False
     }
@@ -160,3 +170,161 @@ def test_what_eight_gpus_refuse() -> None:
         ("qwen2-moe-instruct", "14", 28),
         ("smollm2-135m-instruct", "0_135", 9),
     }
+
+
+# --- as few GPUs as hold it ---
+
+LLAMA = Shape(architecture="LlamaForCausalLM", layers=32, heads=32, kv_heads=8, head_dim=128)
+TENSORS = Splits(tensor=True)
+BOTH = Splits(tensor=True, staged=frozenset({"LlamaForCausalLM"}))
+LAYERS = Splits(staged=None)
+
+
+def holding(gpus: int) -> Holds:
+    """Return what says that so many GPUs are needed."""
+    return lambda place: place.tensor * place.stages >= gpus
+
+
+@pytest.mark.parametrize(
+    ("shape", "splits", "gpus", "expected"),
+    [
+        pytest.param(QWEN2_7B, TENSORS, 4, [(1, 1), (2, 1), (4, 1)], id="three-is-not-legal"),
+        pytest.param(
+            LLAMA, BOTH, 4, [(1, 1), (2, 1), (1, 2), (1, 3), (4, 1), (2, 2), (1, 4)], id="fewest-stages-first"
+        ),
+        pytest.param(LLAMA, LAYERS, 3, [(1, 1), (1, 2), (1, 3)], id="layers-alone"),
+        pytest.param(LLAMA, Splits(), 4, [(1, 1)], id="an-engine-of-one-gpu"),
+        pytest.param(Shape(layers=2), LAYERS, 4, [(1, 1), (1, 2)], id="no-more-stages-than-layers"),
+        pytest.param(Shape(), LAYERS, 4, [(1, 1)], id="layers-that-are-not-known"),
+    ],
+)
+def test_ways(shape: Shape, splits: Splits, gpus: int, expected: list[tuple[int, int]]) -> None:
+    """Fewest GPUs, then fewest stages: of those one works while the others wait."""
+    assert parallel.ways(shape, gpus, splits) == [Place(*way) for way in expected]
+
+
+def test_ways_that_may_be_legal() -> None:
+    """What is not known is not ruled out where somebody asks for that."""
+    assert parallel.ways(Shape(), 2, TENSORS, is_open=True) == [Place(1, 1), Place(2, 1)]
+    assert parallel.ways(Shape(), 2, LAYERS, is_open=True) == [Place(1, 1), Place(1, 2)]
+
+
+def test_latent_attention_has_no_kv_heads_to_split() -> None:
+    """DeepSeek-V3's 128 heads share one vector, which every GPU has."""
+    latent = Shape(heads=128, kv_heads=5, kv_lora_rank=512)
+    assert parallel.is_legal(latent, 16) is True
+
+
+@pytest.mark.parametrize(
+    ("splits", "gpus", "needed", "place", "why", "least"),
+    [
+        pytest.param(TENSORS, 1, 1, (1, 1), "one GPU", 1, id="one"),
+        pytest.param(TENSORS, 8, 1, (1, 1), "one of 8 GPUs holds it", 1, id="one-of-eight"),
+        pytest.param(TENSORS, 8, 2, (2, 1),
+                     "the fewest of 8 GPUs that hold it; 32 heads and 8 kv heads split evenly over 2", 2, id="two"),
+        pytest.param(TENSORS, 4, 3, (4, 1),
+                     "all 4 GPUs are needed to hold it; 32 heads and 8 kv heads split evenly over 4", 4, id="all"),
+        pytest.param(TENSORS, 2, 3, (2, 1), "all 2 GPUs; 32 heads and 8 kv heads split evenly", 4,
+                     id="too-few-so-all-and-it-is-said-how-many"),
+        pytest.param(TENSORS, 2, 65, (2, 1), "all 2 GPUs; 32 heads and 8 kv heads split evenly", None,
+                     id="more-than-anybody-has"),
+    ],
+)  # fmt: skip
+def test_choose(splits: Splits, gpus: int, needed: int, place: tuple[int, int], why: str, least: int | None) -> None:
+    """The fewest that hold it; all where those are too few."""
+    found = parallel.choose(LLAMA, gpus, splits, holding(needed))
+    assert (found.place, found.tensor_why, found.least) == (Place(*place), why, least)
+    assert found.gpus == place[0] * place[1]
+
+
+@pytest.mark.parametrize(
+    ("gpus", "place", "why"),
+    [
+        pytest.param(8, (4, 1), "4 of 8 GPUs: 3 would hold it in stages, of which one works while the others wait; "
+                     "32 heads and 8 kv heads split evenly over 4", id="rather-four-that-share-than-three-in-a-row"),
+        pytest.param(3, (1, 3), "all 3 GPUs are needed to hold it; 3 stages of 1", id="three-where-there-are-no-four"),
+    ],
+)  # fmt: skip
+def test_sharing_comes_before_stages(gpus: int, place: tuple[int, int], why: str) -> None:
+    """Heads do not split three ways, layers do."""
+    found = parallel.choose(LLAMA, gpus, BOTH, holding(3))
+    assert (found.place, found.least) == (Place(*place), 3)
+    assert (found.tensor_why if found.stages == 1 else found.stages_why) == why
+
+
+def test_what_is_not_known_takes_all() -> None:
+    """As it did when nobody asked how much it needs."""
+    assert parallel.choose(LLAMA, 8, BOTH, lambda _: None) == parallel.split(LLAMA, 8, in_stages=True)
+    assert parallel.everything(LLAMA, 8, LAYERS) == Split(1, "one GPU", 8, "the layers are dealt to all 8 GPUs")
+    assert parallel.everything(LLAMA, 8, Splits()) == Split(1, "one GPU")
+
+
+FLAGS = (("tensor-parallel-size", "tp"), ("pipeline-parallel-size", "pp"))
+
+
+@pytest.mark.parametrize(
+    ("args", "place"),
+    [
+        pytest.param({"tensor-parallel-size": 4}, (4, 1), id="a-number"),
+        pytest.param({"tp": "2"}, (2, 1), id="a-text"),
+        pytest.param({"tp": 2, "pp": 2}, (2, 2), id="both"),
+        pytest.param({"pp": 3}, (1, 3), id="stages"),
+        pytest.param({"tp": None}, (1, 1), id="taken-out"),
+    ],
+)
+def test_what_the_user_says(args: dict[str, object], place: tuple[int, int]) -> None:
+    """It is taken as it is."""
+    found = parallel.asked(LLAMA, 4, BOTH, args, FLAGS)
+    assert found is not None
+    assert found.place == Place(*place)
+
+
+def test_where_the_user_says_nothing() -> None:
+    """Other flags are none of this."""
+    assert parallel.asked(LLAMA, 4, BOTH, {"dtype": "half"}, FLAGS) is None
+
+
+def test_how_many_gpus_there_are_may_be_unknown() -> None:
+    """Then only the heads decide."""
+    found = parallel.asked(LLAMA, None, BOTH, {"tp": 32}, FLAGS)
+    assert found is not None
+    assert found.tensor == 32
+
+
+RULE = "attention heads must divide evenly, and kv heads divide or be copied evenly"
+
+
+@pytest.mark.parametrize(
+    ("shape", "splits", "args", "message"),
+    [
+        pytest.param(QWEN2_7B, TENSORS, {"tp": 3},
+                     f"engine.args.tp=3: 28 heads and 4 kv heads do not split over 3 GPUs: {RULE}; legal here: 1, 2, 4",
+                     id="heads"),
+        pytest.param(LLAMA, TENSORS, {"tensor-parallel-size": 8},
+                     "engine.args.tensor-parallel-size=8: needs 8 GPUs, and there are 4; legal here: 1, 2, 4",
+                     id="more-than-there-are"),
+        pytest.param(LLAMA, BOTH, {"tp": 2, "pp": 4},
+                     "engine.args.pp=4: needs 8 GPUs, and there are 4; legal here: 1, 2", id="stages-of-two"),
+        pytest.param(LLAMA, TENSORS, {"pp": 2},
+                     "engine.args.pp=2: the layers of LlamaForCausalLM cannot be dealt; legal: 1", id="no-stages"),
+        pytest.param(Shape(heads=4, kv_heads=4, layers=1), LAYERS, {"pp": 2},
+                     "engine.args.pp=2: 1 layers make no more stages than that", id="too-few-layers"),
+        pytest.param(LLAMA, BOTH, {"tp": 0}, "engine.args.tp=0: must be a whole number of GPUs, 1 at least", id="none"),
+        pytest.param(LLAMA, BOTH, {"tp": "two"}, "engine.args.tp=two: must be a whole number of GPUs, 1 at least",
+                     id="a-word"),
+        pytest.param(LLAMA, BOTH, {"tp": True}, "engine.args.tp=True: must be a whole number of GPUs, 1 at least",
+                     id="a-bare-flag"),
+        pytest.param(LLAMA, BOTH, {"tp": 1.5}, "engine.args.tp=1.5: must be a whole number of GPUs, 1 at least",
+                     id="a-fraction"),
+    ],
+)  # fmt: skip
+def test_what_the_user_may_not_say(shape: Shape, splits: Splits, args: dict[str, object], message: str) -> None:
+    """The message names the flag, the rule and the legal numbers."""
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        parallel.asked(shape, 4, splits, args, FLAGS)
+
+
+def test_what_adapters_declare() -> None:
+    """One that says nothing, or something else, is left out."""
+    adapters = {"a": SimpleNamespace(splits=LAYERS), "b": SimpleNamespace(), "c": SimpleNamespace(splits="many")}
+    assert parallel.declared(adapters) == {"a": LAYERS}

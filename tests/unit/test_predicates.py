@@ -43,10 +43,19 @@ def outcome(body: dict[str, Any], **known: Any) -> Three:
         pytest.param(
             "engine.version", "version", ">=0.6,<0.9", ["0.6", "0.8.9", "0.7rc1"], ["0.10", "0.5"], id="version"
         ),
+        pytest.param("engine.version", "ge", "0.9.0", ["0.9.0", "0.10.0"], ["0.8.9", "0.9.0rc1"], id="ge-version"),
         pytest.param("hw.compute_capability", "ge", 8, [8.0, 10.0], [7.5], id="ge-capability"),
         pytest.param(
             "engine.version", "version", ">=0.33", ["0.33.0+cu129"], ["0.32.0+cu129"], id="version-of-a-build"
         ),
+        pytest.param("model.quantization", "contains", ["4"], ["Int4", "w4a16", "4"], ["Int8", ""], id="contains"),
+        pytest.param(
+            "model.family", "contains", ["qwen", "yi"], ["codeqwen1.5"], ["Yi", "llama"], id="contains-any-of"
+        ),
+        pytest.param(
+            "engine.version", "text_ge", "0.3.0", ["0.3.0", "0.33.0", "0.3.0.post1"], ["0.10.0", "0.2.9"], id="text-ge"
+        ),
+        pytest.param("engine.version", "text_gt", "0.5.3", ["0.5.4", "0.5.3.post1"], ["0.5.3", "0.33.0"], id="text-gt"),
         pytest.param("hw.isa", "has", "avx2", [("avx2", "fma"), ["avx2"]], [(), ("avx",)], id="has"),
         pytest.param("model.abilities", "has", "tools", [("chat", "tools")], [("chat",)], id="has-ability"),
     ],
@@ -71,6 +80,9 @@ def test_present(fact: str) -> None:
 def test_a_version_that_is_none_is_undecided() -> None:
     """A build from a branch may call itself anything; nobody can say whether it is new enough."""
     assert outcome({"fact": "engine.version", "version": ">=0.6"}, engine__version="main-f3a1") is None
+    assert outcome({"fact": "engine.version", "ge": "0.6"}, engine__version="main-f3a1") is None
+    with pytest.raises(ConfigError, match=re.escape("ge: 'new' is no version; write it as 0.24.0")):
+        compile_predicate({"fact": "engine.version", "ge": "new"}, WHERE)
 
 
 # --- combinations ---
@@ -229,7 +241,9 @@ def test_a_combination_knows_its_facts() -> None:
 
 # --- what is refused ---
 
-KNOWN = "known: fact, eq, ne, in, not_in, ge, le, divides, version, has, present, all, any, not"
+KNOWN = (
+    "known: fact, eq, ne, in, not_in, ge, le, divides, contains, version, text_ge, text_gt, has, present, all, any, not"
+)
 EXAMPLE = "{fact: model.format, in: [gptq]}"
 
 
@@ -271,7 +285,7 @@ EXAMPLE = "{fact: model.format, in: [gptq]}"
         ),
         pytest.param(
             {"fact": "model.format", "ge": 1},
-            "'ge' does not apply to model.format, which is text; use one of eq, ne, in, not_in, present",
+            "'ge' does not apply to model.format, which is text; use one of eq, ne, in, not_in, contains, present",
             id="ge-of-text",
         ),
         pytest.param(
@@ -285,9 +299,10 @@ EXAMPLE = "{fact: model.format, in: [gptq]}"
             id="in-of-a-flag",
         ),
         pytest.param(
-            {"fact": "engine.version", "ge": 1},
-            "'ge' does not apply to engine.version, which is a version; use one of eq, ne, version, present",
-            id="ge-of-a-version",
+            {"fact": "engine.version", "le": 1},
+            "'le' does not apply to engine.version, which is a version; "
+            "use one of eq, ne, ge, version, text_ge, text_gt, present",
+            id="le-of-a-version",
         ),
         pytest.param(
             {"fact": "hw.cores", "has": "x"},

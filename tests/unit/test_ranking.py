@@ -46,8 +46,8 @@ def verdicts(pair: Pair) -> dict[str, str]:
 def test_every_number_of_a_record_has_a_direction_or_has_none() -> None:
     """A new one must be put where it belongs."""
     neutral = {
-        "scope", "requests", "resent", "failed", "prompt_tokens", "output_tokens", "duration_s", "window_s", "tokens_per_chunk",
-        "concurrency_avg",
+        "scope", "requests", "resent", "failed", "prompt_tokens", "output_tokens", "duration_s", "window_s",
+        "tokens_per_chunk", "concurrency_avg",
     }  # fmt: skip
     assert {name.partition(".")[0] for name in METRICS} | neutral == {
         *Metrics.__struct_fields__,

@@ -39,6 +39,64 @@ def finding(rule: dict[str, Any], **known: Any) -> Finding:
     return found
 
 
+# --- versions of the engine ---
+
+SINCE = {"fact": "model.format", "ne": "gguf", "since": "0.24.0"}
+
+
+@pytest.mark.parametrize(
+    ("rule", "version", "form", "expected"),
+    [
+        pytest.param(SINCE, "0.24.0", "gguf", ("failed", None), id="the-first-that-has-it"),
+        pytest.param(SINCE, "0.24.0", "awq", ("met", None), id="and-it-holds"),
+        pytest.param(SINCE, "0.23.0", "gguf", ("met", "not yet"), id="not-yet"),
+        pytest.param(SINCE, "0.23.0", None, ("met", "not yet"), id="not-yet-whatever-it-is"),
+        pytest.param(SINCE, None, "gguf", ("unknown", None), id="it-would-fail-if-it-has-it"),
+        pytest.param(SINCE, None, "awq", ("met", None), id="it-holds-in-every-version"),
+        pytest.param(SINCE, "a-branch", "gguf", ("unknown", None), id="a-version-that-is-none"),
+        pytest.param({**SINCE, "until": "0.30.0"}, "0.30.0", "gguf", ("met", "no more"), id="no-more"),
+        pytest.param({**SINCE, "until": "0.30.0"}, "0.29.9", "gguf", ("failed", None), id="the-last-that-has-it"),
+        pytest.param({**SINCE, "otherwise": "it may"}, "0.24.0", "gguf", ("unknown", None), id="a-doubt-stays-one"),
+    ],
+)
+def test_a_condition_of_some_versions(
+    rule: dict[str, Any], version: str | None, form: str | None, expected: tuple[str, str | None]
+) -> None:
+    """It is met where the version does not have it, and open where that decides and nobody knows the version."""
+    found = finding(rule, engine__version=version, model__format=form)
+    assert (found.result, found.outside) == expected
+    assert found.version == version
+
+
+def test_what_is_said_of_versions() -> None:
+    """Where a condition begins and ends, the versions that do not have it, and what would make it known."""
+    rule = {**SINCE, "until": "0.30.0", "fix": "another format"}
+    judged = pack({"vllm": {"it": {"source": "page"} | rule}}, releases={"vllm": ["0.22.0", "0.23.0", "0.24.0"]})
+    (found,) = judged.judge("vllm", facts(engine__version="0.25.0", model__format="gguf")).findings
+    assert found.expected == "not gguf since version 0.24.0 and before version 0.30.0"
+    assert found.fix == "another format, or engine.version=0.23.0 or engine.version=0.30.0"
+    (found,) = judged.judge("vllm", facts(model__format="gguf")).findings
+    assert found.fix == "engine.version is not known; say it with engine.version=…"
+    (found,) = judged.judge("vllm", facts(engine__version="main", model__format="gguf")).findings
+    assert found.fix == "engine.version is 'main', which cannot be compared"
+    (condition,) = judged.engines["vllm"]
+    assert (condition.since, condition.until, condition.facts) == (
+        "0.24.0", "0.30.0", ("model.format", "engine.version"),
+    )  # fmt: skip
+
+
+def test_the_version_that_a_pack_judges() -> None:
+    """That of the facts, else the pack's; an engine of which it says none is not known."""
+    rules_of = {"vllm": {"it": {"source": "page"} | SINCE}, "mlx": {"it": {"source": "page"} | SINCE}}
+    judged = pack(rules_of, versions={"vllm": "0.33.0"})
+    known = facts(model__format="gguf")
+    assert judged.is_versioned
+    assert [judged.judge(engine, known).verdict for engine in ("vllm", "mlx")] == ["no", "unknown"]
+    assert judged.judge("vllm", known | {"engine.version": "0.23.0"}).verdict == "yes"
+    assert known["engine.version"] is None, "the facts stay as they were"
+    assert not pack({"vllm": {"it": LINUX}}).is_versioned
+
+
 # --- one condition ---
 
 

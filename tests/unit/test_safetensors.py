@@ -105,6 +105,28 @@ def test_a_type_that_came_later_is_no_error() -> None:
             "'x' does not have the bytes",
             id="an-end-before-the-beginning",
         ),
+        pytest.param(
+            framed(
+                {
+                    "a": {"dtype": "U8", "shape": [2], "data_offsets": [0, 2]},
+                    "b": {"dtype": "U8", "shape": [2], "data_offsets": [1, 3]},
+                },
+                bytes(3),
+            ),
+            "its tensor 'b' begins at 1, not at 2 behind the one before",
+            id="tensors-that-lie-on-each-other",
+        ),
+        pytest.param(
+            framed({"a": {"dtype": "U8", "shape": [1], "data_offsets": [1, 2]}}, bytes(2)),
+            "its tensor 'a' begins at 1, not at 0",
+            id="a-gap",
+        ),
+        pytest.param(
+            framed({"x": {"dtype": "?", "shape": [2**60, 2**60], "data_offsets": [0, 4]}}, bytes(4)),
+            "'x' does not have the bytes that its shape takes: 4 for ? [1152921504606846976, 1152921504606846976]",
+            id="more-numbers-than-bits",
+        ),
+        pytest.param(framed({"a.b": 1}), "not the JSON that it should be at 'a.b': Expected", id="it-says-where"),
         pytest.param(WHOLE[:-1], "its header says", id="a-download-that-was-broken-off"),
         pytest.param(WHOLE + b"x", "its header says", id="a-byte-too-many"),
     ],
@@ -117,6 +139,15 @@ def test_what_is_no_safetensors_is_refused_in_one_line(data: bytes, said: str) -
 def test_a_header_beyond_reason_is_not_read() -> None:
     """25 MB is the bound of Hugging Face's own reader."""
     assert "longer than 25 MB" in refused(struct.pack("<Q", 26_000_000) + bytes(2**16), size=10**12)
+
+
+def test_a_header_of_endlessly_many_values_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each would take a hundred bytes."""
+    monkeypatch.setattr(safetensors, "_MOST_VALUES", 15)
+    assert len(read(made({"a": ("U8", (1,)), "b": ("U8", (1,))})).tensors) == 2
+    assert "its header has 22 values, and no model's has more than 15" in refused(
+        made({"a": ("U8", (1,)), "b": ("U8", (1,)), "c": ("U8", (1,))})
+    )
 
 
 @settings(max_examples=400)

@@ -13,7 +13,7 @@ from xinfer import catalog
 from xinfer.catalog import Shape, Spec
 from xinfer.config.compose import Composer, conf_dir, read
 from xinfer.facts import Gpu, Hardware
-from xinfer.judging import decision, packs, rules
+from xinfer.judging import decision, packs, releases, rules
 from xinfer.judging.decision import Prefer
 from xinfer.judging.disagreement import TODAY
 from xinfer.machine import hardware
@@ -76,7 +76,13 @@ def artefact(text: str) -> Spec:
 
 @cache
 def judge(engine: str, where: str, what: str) -> Verdict:
-    return pack().judge(engine, rules.gather(artefact(what), machine(where)))
+    return pack().judge(engine, gathered(what, where))
+
+
+def gathered(what: str, where: str) -> dict[str, Any]:
+    """Return the facts of an artefact on a machine, which may end in ``@`` and the engine's version."""
+    name, _, version = where.partition("@")
+    return rules.gather(artefact(what), machine(name), version=version or None)
 
 
 # --- which engine serves what, where ---
@@ -90,10 +96,13 @@ TABLE: dict[str, dict[str, dict[str, str]]] = {
             "v100": "no compute-capability", "old-server": "no cpu-build", "windows": "no linux",
             "apple": "no linux", "m3-max": "no linux", "intel-mac": "no linux",
         },
-        "pytorch 4-bit": {"h100": "no pytorch-quantization", "server": "no pytorch-quantization"},
+        "pytorch 4-bit": {
+            "h100": "no pytorch-quantization bitsandbytes-plugin", "h100@0.27.0": "no pytorch-quantization",
+        },
+        "pytorch bfloat16": {"server": "no pytorch-quantization"},
         "awq Int4": {
             "h100": "yes", "t4": "yes", "server": "yes", "rocm": "unknown rocm-quantized",
-            "arm-server": "no cpu-quantized",
+            "arm-server": "no cpu-quantized", "h100@0.9.2": "unknown version",
         },
         "awq Int8": {"h100": "no awq-quantization"},
         "gptq Int4": {
@@ -101,13 +110,35 @@ TABLE: dict[str, dict[str, dict[str, str]]] = {
         },
         "gptq Int8": {"h100": "yes", "t4": "yes"},
         "gptq 8bits": {"h100": "yes"},
-        "gptq Int3": {"h100": "no gptq-quantization", "server": "no gptq-quantization"},
+        "gptq Int3": {"h100": "no gptq-bits", "server": "no gptq-bits", "h100@0.21.0": "yes"},
+        "gptq Int4-Int8Mix": {"h100": "no gptq-quantization gptq-bits"},
         "fp8 fp8": {"h100": "yes", "t4": "yes", "rocm": "yes", "server": "unknown cpu-fp8"},
-        "ggufv2 Q4_0": {"h100": "no format", "server": "no format"},
+        "ggufv2 Q4_0": {"h100": "no gguf gguf-plugin", "server": "no gguf gguf-plugin", "h100@0.23.0": "no gguf"},
+        "compressed-tensors Int4": {"h100": "yes", "t4": "yes", "rocm": "yes", "server": "unknown cpu-formats"},
+        "compressed-tensors fp4": {"h100": "yes"},
+        "compressed-tensors Int2": {"h100": "unknown compressed-tensors-quantization"},
+        "mxfp4 mxfp4": {
+            "h100": "yes", "a100-80g": "yes", "t4": "no mxfp4-compute-capability", "server": "unknown cpu-formats",
+        },
+        "modelopt nvfp4": {"h100": "yes"},
+        "modelopt w4a8": {"h100": "no modelopt-quantization"},
         "mlx 4-bit": {"h100": "no format", "apple": "no format linux"},
         "pytorch none ChatGLMModel": {"h100": "yes", "server": "yes"},
-        "pytorch none QWenLMHeadModel": {"h100": "no dropped-architecture", "rocm": "unknown architecture"},
-        "pytorch none BaichuanForCausalLM": {"h100": "no dropped-architecture", "server": "no dropped-architecture"},
+        "pytorch none QWenLMHeadModel": {
+            "h100": "no removed-in-0.24", "h100@0.24.0": "no removed-in-0.24", "h100@0.23.0": "yes",
+            "rocm@0.18.0": "yes",
+        },
+        "pytorch none BaichuanForCausalLM": {
+            "h100": "no removed-in-0.25", "server": "no removed-in-0.25", "h100@0.24.0": "unknown baichuan-in-0.24",
+            "h100@0.23.0": "yes",
+        },
+        "pytorch none AquilaForCausalLM": {"h100": "no removed-in-0.25", "h100@0.24.0": "yes"},
+        "pytorch none TeleChatForCausalLM": {"h100": "no removed-in-0.26", "h100@0.25.0": "yes"},
+        "pytorch none Plamo2ForCausalLM": {"h100": "no removed-in-0.27", "h100@0.26.0": "yes"},
+        "pytorch none MPTForCausalLM": {"h100": "no removed-in-0.29", "h100@0.28.0": "yes"},
+        "pytorch none Gemma4ForCausalLM": {"h100": "yes", "h100@0.18.0": "unknown new-in-0.19"},
+        "pytorch none Ministral3ForCausalLM": {"h100": "yes", "h100@0.19.0": "unknown new-in-0.20"},
+        "pytorch none Qwen3_5ForCausalLM": {"h100": "yes", "h100@0.26.0": "unknown new-in-0.27"},
         "pytorch none OfTomorrowForCausalLM": {"h100": "unknown architecture", "server": "unknown architecture"},
     },
     "sglang": {
@@ -130,9 +161,18 @@ TABLE: dict[str, dict[str, dict[str, str]]] = {
             "h100": "yes", "a100-80g": "yes", "t4": "no quantized-compute-capability", "server": "no cpu-quantized",
         },
         "ggufv2 Q4_0": {"h100": "no gguf", "server": "no gguf"},
+        "compressed-tensors Int4": {
+            "h100": "yes", "t4": "no quantized-compute-capability", "amx-server": "yes", "server": "no cpu-quantized",
+        },
+        "compressed-tensors Int2": {"h100": "unknown compressed-tensors-quantization"},
+        "mxfp4 mxfp4": {"h100": "yes", "t4": "no quantized-compute-capability", "amx-server": "yes"},
+        "modelopt nvfp4": {"h100": "yes", "amx-server": "no cpu-modelopt"},
+        "modelopt w4a8": {"h100": "no modelopt-quantization"},
         "mlx none": {"h100": "no format"},
         "ggmlv3 q4_0": {"h100": "no format"},
-        "pytorch none QWenLMHeadModel": {"h100": "yes", "server": "yes"},
+        "pytorch none QWenLMHeadModel": {
+            "h100": "yes", "server": "yes", "h100@0.5.19": "unknown version", "h100@0.5.23": "yes",
+        },
         "pytorch none InternLMForCausalLM": {"h100": "unknown architecture"},
     },
     "transformers": {
@@ -145,12 +185,18 @@ TABLE: dict[str, dict[str, dict[str, str]]] = {
         "pytorch Int4": {"h100": "no pytorch-quantization"},
         "awq Int4": {"h100": "no packages"},
         "awq Int3": {"h100": "no awq-quantization packages"},
+        "compressed-tensors Int4": {"h100": "no packages"},
+        "mxfp4 mxfp4": {"h100": "unknown mxfp4", "server": "unknown mxfp4"},
         "gptq Int3": {"h100": "no packages", "server": "no packages"},
         "gptq Int4-Int8Mix": {"h100": "no gptq-quantization packages"},
         "fp8 fp8": {"h100": "no packages", "v100": "no packages compute-capability"},
         "ggufv2 Q4_0": {"h100": "no gguf", "server": "no gguf"},
         "mlx none": {"apple": "no format"},
-        "pytorch none ChatGLMModel": {"h100": "unknown architecture", "server": "unknown architecture"},
+        "pytorch none ChatGLMModel": {
+            "h100": "unknown architecture", "server": "unknown architecture",
+            "server@5.0.0": "unknown version architecture",
+            "server@5.19.0": "unknown architecture",
+        },
     },
     "llama_cpp": {
         "ggufv2 Q4_0": {
@@ -158,7 +204,9 @@ TABLE: dict[str, dict[str, dict[str, str]]] = {
             "rocm": "yes", "h100": "yes", "v100": "yes", "gtx-980": "yes", "intel-gpu": "yes", "intel-mac": "yes",
             "windows": "yes", "cuda": "unknown compute-capability", "gtx-780": "no compute-capability",
         },
-        "ggufv2 q2_k QWenLMHeadModel": {"server": "yes"},
+        "ggufv2 q2_k QWenLMHeadModel": {
+            "server": "yes", "server@2026.10.11549": "yes", "server@0.2.90": "unknown version",
+        },
         "ggufv2 F32 BaiChuanForCausalLM": {"server": "yes"},
         "ggufv2 Q4_0 InternLMForCausalLM": {"server": "unknown architecture"},
         "ggmlv3 q4_0": {"server": "no format", "h100": "no format"},
@@ -173,7 +221,17 @@ TABLE: dict[str, dict[str, dict[str, str]]] = {
         },
         "mlx None": {"apple": "yes"},
         "mlx 4-bit": {"apple": "yes", "server": "yes"},
-        "mlx 8bit": {"apple": "yes"},
+        "mlx 8bit": {
+            "apple": "yes", "apple@0.32.2": "yes", "apple@0.28.2": "unknown version", "server@0.28.2": "no linux",
+            "server@0.28.3": "unknown version",
+        },
+        "mlx mxfp4": {"apple": "yes"},
+        "mlx nvfp4": {"apple": "yes"},
+        "mxfp4 mxfp4": {"apple": "yes"},
+        "modelopt nvfp4": {"apple": "yes"},
+        "modelopt fp8": {"apple": "no modelopt-quantization"},
+        "compressed-tensors fp4": {"apple": "yes"},
+        "compressed-tensors Int4": {"apple": "unknown compressed-tensors-quantization"},
         "mlx Int4": {"apple": "no mlx-quantization"},
         "pytorch none": {"apple": "yes", "server": "yes", "h100": "yes"},
         "pytorch 8-bit": {"apple": "no pytorch-quantization"},
@@ -215,7 +273,9 @@ def test_every_condition_decides_a_row(engine: str, condition: rules.Condition) 
         for where in machines:
             verdict = judge(engine, where, what)
             (found,) = [f for f in verdict.findings if f.id == condition.id]
-            facts = rules.gather(artefact(what), machine(where))
+            facts = gathered(what, where)
+            if found.outside:
+                continue
             applies = condition.when is None or condition.when.test(facts) is True
             met |= found.result == "met" and applies
             against |= found in (verdict.of("failed") or verdict.of("unknown")) and applies
@@ -237,7 +297,7 @@ def test_an_architecture_that_is_not_known_is_unknown(engine: str) -> None:
 def test_why_a_failure_is_open() -> None:
     """A source that contradicts another is named with it; where more may be possible, the pack says what."""
     (awq,) = judge("vllm", "rocm", "awq Int4").of("unknown")
-    assert awq.fix == "vLLM documentation, Quantization says no, vLLM 0.33.0 does not"
+    assert awq.fix == "sources conflict: vLLM documentation, Quantization says no, vLLM 0.33.0 does not"
     (other,) = judge("vllm", "server", "pytorch none NeverSeenForCausalLM").of("unknown")
     assert other.fix == "vLLM may know it, or run it with the code of transformers"
 
@@ -304,7 +364,7 @@ def prefer() -> Prefer:
         pytest.param("apple", "qwen2-instruct", "mlx", "pytorch", id="apple-silicon"),
         pytest.param("apple", "glm4-chat", "llama_cpp", "ggufv2", id="what-mlx-does-not-know"),
         pytest.param("h100", "qwen-chat", "sglang", "pytorch", id="what-vllm-has-dropped"),
-        pytest.param("rocm", "qwen-chat", "llama_cpp", "ggufv2", id="where-sglang-is-not-packaged"),
+        pytest.param("rocm", "qwen-chat", "vllm", "pytorch", id="what-the-vllm-there-still-has"),
         pytest.param("intel-gpu", "qwen2-instruct", "transformers", "pytorch", id="a-card-of-intels"),
         pytest.param("intel-gpu", "glm4-chat", "llama_cpp", "ggufv2", id="what-transformers-does-not-know-there"),
         pytest.param("intel-mac", "qwen2-instruct", "llama_cpp", "ggufv2", id="an-intel-mac"),
@@ -315,7 +375,8 @@ def prefer() -> Prefer:
 def test_what_is_chosen(where: str, model: str, engine: str, form: str) -> None:
     """The first engine of the device's order that may serve something of the model."""
     candidates = catalog.select(families()[model], day=catalog.DAYS[-1])
-    made = decision.decide(pack(), candidates, machine(where), prefer(), engine=None, broken={}, tokens=4096)
+    judged = releases.settled(pack(), machine(where), {"name": "auto"})
+    made = decision.decide(judged, candidates, machine(where), prefer(), engine=None, broken={}, tokens=4096)
     assert (made.engine, made.spec.format) == (engine, form)
 
 
@@ -344,5 +405,5 @@ def test_no_engine_is_asked_by_family() -> None:
     asked: set[Any] = {fact for judged in pack().engines.values() for condition in judged for fact in condition.facts}
     assert asked == {
         "model.format", "model.quantization", "model.architecture", "hw.os", "hw.arch", "hw.isa", "hw.device",
-        "hw.compute_capability", "hw.apple_silicon", "engine.own",
+        "hw.compute_capability", "hw.apple_silicon", "engine.own", "engine.version",
     }  # fmt: skip

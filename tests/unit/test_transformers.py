@@ -183,14 +183,16 @@ def test_a_float16_network_is_made_from_a_folder_that_loses_nothing() -> None:
 
 
 def test_memory() -> None:
-    """What the program takes was measured on a CPU, and on nothing else; some blocks of the cache are no slot's."""
-    assert plan().memory.formula["overhead_gib"] == (
-        "0.45 GiB of program: PyTorch and the server, and 3 blocks of 2048 x 23040 bytes that no slot has"
+    """What the program takes was measured on a CPU, and on nothing else; the cache has blocks that are no slot's."""
+    found = plan().memory
+    assert (found.overhead_gib, found.formula["overhead_gib"]) == (0.45, "0.45 GiB of program: PyTorch and the server")
+    assert found.formula["kv_gib"] == (
+        "5 + 2 blocks of 2048 tokens, 23040 bytes each: the slots', and what the scheduler keeps free"
     )
-    assert plan().memory.overhead_gib == pytest.approx(0.45 + 3 * 2048 * 23040 / 2**30)
-    assert plan(dtype="float32").memory.overhead_gib == pytest.approx(0.45 + 3 * 2048 * 46080 / 2**30)
-    assert plan(spec=QWEN2).memory.overhead_gib is None
-    assert plan(H100, SMOLLM2).memory.overhead_gib is None
+    assert found.kv_gib == pytest.approx(7 * 2048 * 23040 / 2**30)
+    assert plan(dtype="float32").memory.kv_gib == pytest.approx(7 * 2048 * 46080 / 2**30)
+    assert (plan(spec=QWEN2).memory.overhead_gib, plan(spec=QWEN2).memory.kv_gib) == (0.45, None)
+    assert (plan(H100, SMOLLM2).memory.overhead_gib, plan(H100, SMOLLM2).memory.kv_gib) == (None, None)
 
 
 # --- on everything else ---
@@ -331,7 +333,8 @@ def test_the_models_own_code() -> None:
         ),
         pytest.param(
             changed(QWEN2, format="ggufv2"),
-            "transformers does not load ggufv2; say model.format=pytorch or gptq or awq or fp8", id="gguf",
+            "transformers does not load ggufv2; say model.format=pytorch or mxfp4 or gptq or awq or fp8 or "
+            "compressed-tensors", id="gguf",
         ),
         pytest.param(
             changed(QWEN2, format="gptq"),

@@ -388,7 +388,8 @@ def test_the_users_interpreter() -> None:
 
 def test_formats() -> None:
     """A GGUF file is refused, with what to choose."""
-    message = "vllm does not load ggufv2; say model.format=pytorch or gptq or awq or fp8"
+    others = "gptq or awq or fp8 or compressed-tensors or mxfp4 or modelopt"
+    message = f"vllm does not load ggufv2; say model.format=pytorch or {others}"
     with pytest.raises(ConfigError, match=f"^{message}$"):
         plan(spec=changed(SMOLLM2, format="ggufv2", quantization="Q4_1"))
 

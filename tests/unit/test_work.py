@@ -202,6 +202,10 @@ def test_dimensions_that_tell_nothing(spec: Spec, why: str) -> None:
         pytest.param({}, 4, 2 * 2 * 2 * 2 * 4 * 10, id="wider"),
         pytest.param({"sliding_window": 4}, 2, 2 * 2 * 2 * 2 * 2 * 4, id="a-window"),
         pytest.param({"sliding_window": 40}, 2, 2 * 2 * 2 * 2 * 2 * 10, id="a-window-that-is-not-full"),
+        pytest.param(
+            {"sliding_window": 4, "sliding_layers": 1}, 2, 2 * 2 * 2 * 2 * (10 + 4), id="a-window-in-one-layer"
+        ),
+        pytest.param({"caching_layers": 1}, 2, 2 * 2 * 2 * 2 * 10, id="one-layer-without-attention"),
         pytest.param({"kv_heads": None}, 2, None, id="not-published"),
     ],
 )

@@ -54,7 +54,6 @@ class Composer:
             if not directory.is_dir():
                 raise ConfigError(f"--config-dir: {str(directory)!r} is no directory")
         self.directories = (*directories, conf_dir())
-        _register(self.directories)
 
     def options(self, group: str) -> tuple[str, ...]:
         """Return the names that a group offers, sorted; a leading underscore marks what others are made of."""
@@ -76,6 +75,7 @@ class Composer:
             override.check(self.options)
             if override.is_forbidden_removal:
                 raise ConfigError(self._no_removal(override, typed))
+        _register(self.directories)  # Hydra has one search path for a process
         try:
             with initialize_config_dir(str(conf_dir()), version_base="1.3", job_name="xinfer"):
                 config = hydra_compose("config", overrides=[override.quoted() for override in typed])

@@ -88,7 +88,7 @@ def run(step: Argv, *, progress: Progress, log: IO[bytes], hold: int) -> None:
         argv = [sys.executable, "-I", "-S", str(GUARD), str(theirs.fileno()), str(GRACE_S), *step]
         with subprocess.Popen(
             argv,
-            env=variables(),
+            env=variables() | {"COLUMNS": "1000"},  # uv breaks its sentences where it takes the terminal to end
             pass_fds=(theirs.fileno(), hold),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -16,13 +16,14 @@ from xinfer.catalog import Spec
 from xinfer.errors import ConfigError, nearest
 from xinfer.judging import rules
 from xinfer.judging.rules import Finding, Source, Verdict
-from xinfer.planning import memory
+from xinfer.planning.room import Room
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from xinfer.facts import Hardware
     from xinfer.judging.rules import Pack
+    from xinfer.planning.parallel import Splits
 
 _XINFER = Source(kind="xinfer", title="xinfer", date="", where="xinfer/judging/decision.py")
 
@@ -56,30 +57,56 @@ def decide(  # noqa: PLR0913 -- all that a choice depends on, by name
     broken: Mapping[str, str],
     tokens: int,
     python: str | None = None,
+    sequences: int = 1,
+    splits: Mapping[str, Splits] | None = None,
 ) -> Decision:
     """Judge every candidate for every engine and choose; ``engine`` forces one.
 
     ``broken`` maps engines whose plugin does not import to the error; they are *unknown*. ``python`` is the user's own
-    interpreter for the engine.
+    interpreter for the engine. ``tokens`` are those of all ``sequences`` together; ``splits`` say over how many GPUs
+    each engine spreads a network, one that it leaves out over all of them.
     """
     if engine is not None and engine not in pack.engines and engine not in broken:
         message = f"rule pack {pack.name} has no rules for engine {engine!r}{nearest(engine, pack.engines)}"
         raise ConfigError(message)
-    ordered = _ordered(candidates, hardware, prefer, tokens)
+    room = Room(hardware, tokens=tokens, sequences=sequences, splits=splits)
+    ordered = _ordered(candidates, prefer, room)
     order = (engine,) if engine else pack.order(hardware)
     gathered = [(each, rules.gather(each, hardware, python=python)) for each in ordered if each.format is not None]
-    chosen = _choose(pack, [name for name in order if name not in broken], gathered)
+    working = [name for name in order if name not in broken]
+    chosen = _choose(pack, working, gathered, room)
     spec = chosen[1] if chosen else ordered[0]
     verdicts = tuple(judge_all(pack, spec, hardware, broken, python))
     if chosen is None:
         because = _refusal(pack, spec, verdicts, engine)
         return Decision(engine=None, spec=spec, rules=pack.name, because=because, verdicts=verdicts)
-    held = "all its conditions hold" if chosen[2] == "yes" else "none of its conditions fails, some are unknown"
+    first = _choose(pack, working, gathered, None)
+    because = tuple(_because((pack, engine, prefer), chosen, first, ordered, room, hardware))
+    return Decision(engine=chosen[0], spec=spec, rules=pack.name, because=because, verdicts=verdicts)
+
+
+def _because(
+    made: tuple[Pack, str | None, Prefer],
+    chosen: tuple[str, Spec, str],
+    first: tuple[str, Spec, str] | None,
+    ordered: Sequence[Spec],
+    room: Room,
+    hardware: Hardware,
+) -> Iterator[str]:
+    """Say why this engine and this artefact; ``first`` would have been taken if memory counted for nothing."""
+    (pack, engine, prefer), (name, spec, verdict) = made, chosen
+    held = "all its conditions hold" if verdict == "yes" else "none of its conditions fails, some are unknown"
     place = f" for {hardware.device}" if hardware.device in pack.preferences else ""
     asked = "was asked for" if engine else f"is the first in the order of {pack.name}{place} that may serve it"
-    fits = memory.estimate(spec, hardware, tokens=tokens, device=memory.device_of(hardware)).fits
-    because = (f"{chosen[0]} {asked}; {held}", *_choices(chosen[0], spec, ordered, hardware, prefer, fits=fits))
-    return Decision(engine=chosen[0], spec=spec, rules=pack.name, because=because, verdicts=verdicts)
+    exceeds = room.is_exceeded(spec, name)
+    if first is None or first[0] == name:
+        yield f"{name} {asked}; {held}"
+    else:
+        yield f"{name} {asked} in {room}; {held}"
+        yield f"{first[0]} comes before it in that order, but what it would serve is known to exceed {room}"
+    yield from _choices(name, spec, ordered, room, prefer, exceeds=exceeds)
+    if exceeds:
+        yield f"nothing that may be served is known to fit: all of it exceeds {room}"
 
 
 def judge_all(
@@ -122,46 +149,52 @@ def _missing(verdict: Verdict) -> str:
 
 
 def _choose(
-    pack: Pack, order: Sequence[str], gathered: Sequence[tuple[Spec, Mapping[str, Any]]]
+    pack: Pack, order: Sequence[str], gathered: Sequence[tuple[Spec, Mapping[str, Any]]], room: Room | None
 ) -> tuple[str, Spec, str] | None:
-    """Return the first engine and artefact with a yes; failing that, with nothing but unknowns."""
-    for wanted, derived in itertools.product(("yes", "unknown"), (False, True)):
-        for name in order:
-            for spec, facts in gathered:
-                if spec.derived is derived and pack.judge(name, facts).verdict == wanted:
-                    return name, spec, wanted
+    """Return the first engine and artefact with a yes; failing that, with nothing but unknowns.
+
+    What is known to exceed the memory comes after all else; without a ``room``, memory counts for nothing.
+    """
+    for exceeds in (False, True):
+        for wanted, derived in itertools.product(("yes", "unknown"), (False, True)):
+            for name in order:
+                for spec, facts in gathered:
+                    if spec.derived is not derived or (room and room.is_exceeded(spec, name) is not exceeds):
+                        continue
+                    if pack.judge(name, facts).verdict == wanted:
+                        return name, spec, wanted
     return None
 
 
-def _ordered(candidates: Sequence[Spec], hardware: Hardware, prefer: Prefer, tokens: int) -> list[Spec]:
+def _ordered(candidates: Sequence[Spec], prefer: Prefer, room: Room) -> list[Spec]:
     """Sort artefacts: not known to be too large first, then format, quantization, size, hub."""
-    device = memory.device_of(hardware)
-    has_memory = memory.available(hardware, device) is not None
+    has_memory = room.all_gib is not None
 
     def key(spec: Spec) -> tuple[bool, int, int, float, int]:
-        fits = memory.estimate(spec, hardware, tokens=tokens, device=device).fits
+        exceeds = room.is_exceeded(spec)
         size = spec.parameters_b or 0.0
         # With memory known the largest that fits serves best; without, the common middle is the safer guess.
-        by_size = abs(size - prefer.size_b) if fits is None and not has_memory else size if fits is False else -size
+        by_size = abs(size - prefer.size_b) if not has_memory else size if exceeds else -size
         return (
-            fits is False, _rank(spec.format, prefer.formats), _rank(spec.quantization, prefer.quantizations),
-            by_size, _rank(spec.hub, prefer.hubs),
+            exceeds, rank(spec.format, prefer.formats), rank(spec.quantization, prefer.quantizations),
+            by_size, rank(spec.hub, prefer.hubs),
         )  # fmt: skip
 
     return sorted(candidates, key=key)
 
 
-def _rank(value: str | None, order: Sequence[str]) -> int:
+def rank(value: str | None, order: Sequence[str]) -> int:
+    """Return the place of a name in an order of preference, whatever its case; one that is not there comes last."""
     lowered = [name.lower() for name in order]
     return lowered.index(value.lower()) if value and value.lower() in lowered else len(order)
 
 
 def _choices(
-    engine: str, spec: Spec, ordered: Sequence[Spec], hardware: Hardware, prefer: Prefer, *, fits: bool | None
+    engine: str, spec: Spec, ordered: Sequence[Spec], room: Room, prefer: Prefer, *, exceeds: bool
 ) -> Iterator[str]:
     """Say why this artefact, for each part that the user left open."""
-    has = memory.available(hardware, memory.device_of(hardware))
-    may = f"{engine} may serve" if has is None or fits is False else f"{engine} may serve and that may fit"
+    has = room.all_gib
+    may = f"{engine} may serve" if has is None or exceeds else f"{engine} may serve and that may fit"
     if any(each.derived is not spec.derived for each in ordered):
         may += " and that is made here" if spec.derived else " and that is published"
     if spec.derived:
@@ -169,7 +202,7 @@ def _choices(
     size = "nearest to prefer.size_b; memory is not known"
     if has is not None:
         size = f"the smallest in this format; known to exceed {has:g} GiB"
-        if fits is not False:
+        if not exceeds:
             size = f"the largest in this format that is not known to exceed {has:g} GiB"
     for name, order, first in (
         ("format", prefer.formats, f"the first of prefer.formats that {may}"),
@@ -179,5 +212,5 @@ def _choices(
     ):
         value = getattr(spec, name)
         if len({getattr(each, name) for each in ordered}) > 1:
-            unranked = order is not None and _rank(value, order) == len(order)
+            unranked = order is not None and rank(value, order) == len(order)
             yield f"{name} {value}: {f'prefer.{name}s names none that {may}' if unranked else first}"

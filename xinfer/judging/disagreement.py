@@ -32,13 +32,8 @@ def between(verdicts: Iterable[Verdict], today: Iterable[Verdict]) -> tuple[Disa
     pairs = [(verdict, current[verdict.engine]) for verdict in verdicts if verdict.engine in current]
     return tuple(
         Disagreement(
-            engine=then.engine, verdict=then.verdict, today=now.verdict, findings=(*_against(then), *_against(now))
+            engine=then.engine, verdict=then.verdict, today=now.verdict, findings=(*then.against, *now.against)
         )
         for then, now in pairs
         if then.verdict != now.verdict
     )  # fmt: skip
-
-
-def _against(verdict: Verdict) -> tuple[Finding, ...]:
-    """Return the findings that keep a verdict from being better: the failed ones of a no, the unknown ones else."""
-    return verdict.of("failed" if verdict.verdict == "no" else "unknown")

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any, get_args
 
 import msgspec
 
 from xinfer.errors import ConfigError, nearest
 from xinfer.facts import Device
+from xinfer.judging import versions
 from xinfer.judging.predicates import KEYS, compile_predicate
 from xinfer.judging.rules import BuildFlag, Condition, Kind, Pack, Source
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-_PACK_KEYS = ("name", "title", "date", "catalog", "sources", "families", "preference", "engines", "build_flags")
-_RULE_KEYS = (*KEYS, "when", "otherwise", "conflict", "source", "at", "fix")
+_PACK_KEYS = (
+    *("name", "title", "date", "catalog", "versions", "releases"),
+    *("sources", "families", "preference", "engines", "build_flags"),
+)
+_RULE_KEYS = (*KEYS, "when", "since", "until", "otherwise", "conflict", "source", "at", "fix")
+_VERSION = "engine.version="
 _KINDS: tuple[str, ...] = get_args(Kind)
 _DEVICES = (*get_args(Device), "default")
 
@@ -28,9 +34,10 @@ def load(raw: Mapping[str, Any], where: str) -> Pack:
     """
     _closed(raw, _PACK_KEYS, where)
     sources = {name: _source(body, f"{where}: source {name}") for name, body in _mapping(raw, "sources", where)}
+    releases = _releases(raw, where)
     engines = {
         engine: tuple(
-            _condition(rule, body, sources, f"{where}: rule {engine}.{rule}")
+            _condition(rule, body, sources, releases.get(engine, ()), f"{where}: rule {engine}.{rule}")
             for rule, body in _mapping({engine: rules}, engine, f"{where}: engines")
         )
         for engine, rules in _mapping(raw, "engines", where)
@@ -41,7 +48,7 @@ def load(raw: Mapping[str, Any], where: str) -> Pack:
         name=name, title=_text(raw, "title", where) or name, date=_text(raw, "date", where) or "",
         catalog=_text(raw, "catalog", where), families=_texts(raw, "families", where),
         preference=preferences.pop("default", ()), preferences=preferences, engines=engines,
-        build_flags=_build_flags(raw, where),
+        build_flags=_build_flags(raw, where), versions=_versions(raw, engines, where), releases=releases,
     )  # fmt: skip
 
 
@@ -61,12 +68,35 @@ def _preferences(raw: Mapping[str, Any], engines: Iterable[str], where: str) -> 
     return orders
 
 
-def _condition(rule: str, body: Any, sources: Mapping[str, Source], where: str) -> Condition:
+def _versions(raw: Mapping[str, Any], engines: Iterable[str], where: str) -> dict[str, str | None]:
+    """Return the version that each engine is judged by where nobody chose one."""
+    body = raw.get("versions") or {}
+    _closed(body if isinstance(body, dict) else {}, list(engines), f"{where}: versions")
+    found = {engine: _text(body, engine, f"{where}: versions") for engine, _ in _mapping(raw, "versions", where)}
+    for engine, text in found.items():
+        versions.checked(text, f"{where}: versions: {engine}")
+    return found
+
+
+def _releases(raw: Mapping[str, Any], where: str) -> dict[str, tuple[str, ...]]:
+    """Return the versions of each engine that the pack tells apart; they must be in their order."""
+    inside = f"{where}: releases"
+    body = {engine: _texts(raw["releases"], engine, inside) for engine, _ in _mapping(raw, "releases", where)}
+    for engine, listed in body.items():
+        inside = f"{where}: releases: {engine}"
+        read = [found for text in listed if (found := versions.checked(text, inside)) is not None]
+        if any(later <= earlier for earlier, later in itertools.pairwise(read)):
+            message = f"{inside}: must be in order, oldest first, each once, not {', '.join(listed)}"
+            raise ConfigError(message)
+    return body
+
+
+def _condition(rule: str, body: Any, sources: Mapping[str, Source], releases: Sequence[str], where: str) -> Condition:
     if not isinstance(body, dict):
         message = f"{where}: must be a mapping with fact, an operator and source, not {body!r}"
         raise ConfigError(message)
     _closed(body, _RULE_KEYS, where)
-    at, fix, otherwise = (_text(body, key, where) for key in ("at", "fix", "otherwise"))
+    at, fix, otherwise, since, until = (_text(body, key, where) for key in ("at", "fix", "otherwise", "since", "until"))
     source, against = (_named(body, key, sources, where) for key in ("source", "conflict"))
     if source is None:
         message = f"{where}: names no source; it has {', '.join(sources) or 'none'}"
@@ -76,11 +106,13 @@ def _condition(rule: str, body: Any, sources: Mapping[str, Source], where: str) 
         raise ConfigError(message)
     predicate = compile_predicate({key: value for key, value in body.items() if key in KEYS}, where)
     when = compile_predicate(body["when"], f"{where}: when") if body.get("when") is not None else None
+    expected = (predicate.text, when and f"when {when.full_text}", versions.said(since, until))
+    fixes = (fix or predicate.fix, None if _VERSION in (fix or "") else versions.way_out(since, until, releases))
     return Condition(
-        id=rule, predicate=predicate, when=when,
-        expected=predicate.text if when is None else f"{predicate.text} when {when.full_text}",
-        source=msgspec.structs.replace(source, at=at), fix=fix or predicate.fix,
-        doubt=f"{source.title} says no, {against.title} does not" if against else otherwise,
+        id=rule, predicate=predicate, when=when, expected=" ".join(part for part in expected if part),
+        source=msgspec.structs.replace(source, at=at), fix=", or ".join(part for part in fixes if part) or None,
+        doubt=f"sources conflict: {source.title} says no, {against.title} does not" if against else otherwise,
+        since=since, until=until, bounds=versions.bounds(since, until, where),
     )  # fmt: skip
 
 

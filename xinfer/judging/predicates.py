@@ -12,6 +12,7 @@ import msgspec
 
 from xinfer.errors import ConfigError, nearest
 from xinfer.facts import FACTS
+from xinfer.judging import versions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -32,6 +33,8 @@ class Predicate(msgspec.Struct, frozen=True, kw_only=True):
     fix: str | None
     """The change that would make it hold, as ``model.format=gptq``."""
     facts: tuple[str, ...]
+    named: tuple[tuple[str, Any], ...] = ()
+    """The values it compares facts with, each with the name of its fact."""
     is_combined: bool = False
 
     @property
@@ -52,16 +55,21 @@ _OPERATORS: dict[str, tuple[str, ...]] = {
     "ne": ("text", "number", "flag", "version"),
     "in": ("text", "number"),
     "not_in": ("text", "number"),
-    "ge": ("number",),
+    "ge": ("number", "version"),
     "le": ("number",),
     "divides": ("number",),
+    "contains": ("text",),
     "version": ("version",),
+    "text_ge": ("version",),
+    "text_gt": ("version",),
     "has": ("list",),
     "present": ("text", "number", "flag", "list", "version"),
 }
 """Operator to the kinds of fact it applies to."""
-_LISTS = ("in", "not_in")
+_LISTS = ("in", "not_in", "contains")
 """The operators that take a list; a list within it is spliced in, so that conditions can share one."""
+_NAMING = ("eq", "in", "ge", "le", "has")
+"""The operators whose value is one that would do."""
 _COMBINATIONS = ("all", "any", "not")
 KEYS = ("fact", *_OPERATORS, *_COMBINATIONS)
 """Every key that a condition may have."""
@@ -104,7 +112,8 @@ def _comparison(name: str, operator: str, value: Any, where: str) -> Predicate:
     _check_value(name, operator, value, where)
     test, text, wanted = _BUILDERS[operator](name, value)
     fix = f"{fact.override}={wanted}" if fact.override and wanted is not None else None
-    return Predicate(fact=name, test=test, text=text, fix=fix, facts=(name,))
+    named = tuple((name, item) for item in (value if operator in _LISTS else [value]) if operator in _NAMING)
+    return Predicate(fact=name, test=test, text=text, fix=fix, facts=(name,), named=named)
 
 
 def _check_value(name: str, operator: str, value: Any, where: str) -> None:
@@ -121,6 +130,8 @@ def _check_value(name: str, operator: str, value: Any, where: str) -> None:
         raise ConfigError(message)
     if operator == "version":
         _specifiers(value, where)
+    elif kind == "version" and operator == "ge":
+        versions.checked(value, f"{where}: ge")
 
 
 def _specifiers(text: str, where: str) -> SpecifierSet:
@@ -152,6 +163,7 @@ def _combination(operator: str, body: Mapping[str, Any], where: str) -> Predicat
         text=negated if operator == "not" else said,
         fix=None,
         facts=tuple(dict.fromkeys(name for p in inner for name in p.facts)),
+        named=tuple(pair for p in inner for pair in p.named),
         is_combined=True,
     )
 
@@ -213,8 +225,16 @@ def _not_in(name: str, value: list[Any]) -> Built:
     return _known(name, lambda o: o not in refused), f"none of {_listed(value)}", None
 
 
-def _ge(name: str, value: float) -> Built:
-    return _known(name, lambda o: bool(o >= value)), f"at least {value}", value
+def _ge(name: str, value: float | str) -> Built:
+    least = versions.read(value) if isinstance(value, str) else None
+    if least is None:
+        return _known(name, lambda o: bool(o >= value)), f"at least {value}", value
+
+    def test(facts: Mapping[str, Any]) -> bool | None:
+        found = None if facts[name] is None else versions.read(facts[name])
+        return None if found is None else found >= least
+
+    return test, f"at least {value}", value
 
 
 def _le(name: str, value: float) -> Built:
@@ -225,18 +245,28 @@ def _divides(name: str, value: float) -> Built:
     return _known(name, lambda o: o % value == 0), f"a multiple of {value}", None
 
 
-def _version(name: str, value: str) -> Built:
-    from packaging.version import InvalidVersion, Version  # noqa: PLC0415
+def _contains(name: str, value: list[str]) -> Built:
+    """Look for a part of a text, as code does that compares names carelessly."""
+    return _known(name, lambda o: any(part in o for part in value)), f"a text with {' or '.join(value)} in it", None
 
+
+def _version(name: str, value: str) -> Built:
     accepted = _specifiers(value, name)
 
     def test(facts: Mapping[str, Any]) -> bool | None:
-        try:
-            return None if facts[name] is None else accepted.contains(Version(facts[name]), prereleases=True)
-        except InvalidVersion:  # a build from a branch calls itself anything, and cannot be compared
-            return None
+        found = None if facts[name] is None else versions.read(facts[name])
+        return None if found is None else accepted.contains(found, prereleases=True)
 
     return test, f"a version {value}", None
+
+
+def _text_ge(name: str, value: str) -> Built:
+    """Compare letter by letter, as code does that takes versions for texts: "0.10.0" comes before "0.3.0"."""
+    return _known(name, lambda o: bool(o >= value)), f"{value} or what sorts after it as text", None
+
+
+def _text_gt(name: str, value: str) -> Built:
+    return _known(name, lambda o: bool(o > value)), f"what sorts after {value} as text", None
 
 
 def _has(name: str, value: str) -> Built:
@@ -250,7 +280,8 @@ def _present(name: str, value: bool) -> Built:  # noqa: FBT001 -- the YAML value
 _SHORT = 6
 _BUILDERS: dict[str, Callable[[str, Any], Built]] = {
     "eq": _eq, "ne": _ne, "in": _in, "not_in": _not_in, "ge": _ge, "le": _le,
-    "divides": _divides, "version": _version, "has": _has, "present": _present,
+    "divides": _divides, "contains": _contains, "version": _version, "text_ge": _text_ge, "text_gt": _text_gt,
+    "has": _has, "present": _present,
 }  # fmt: skip
 
 

@@ -7,15 +7,18 @@ file or a clock.
 
 from __future__ import annotations
 
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
 from xinfer.facts import FACTS
 from xinfer.judging.predicates import Predicate
+from xinfer.judging.recall import remembered
+from xinfer.judging.versions import Bounds, Outside
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from xinfer.catalog import Spec
     from xinfer.facts import Hardware
@@ -25,6 +28,7 @@ Answer = Literal["yes", "no", "unknown"]
 Kind = Literal["page", "code", "xinfer"]
 
 _RESULT: dict[bool | None, Result] = {True: "met", False: "failed", None: "unknown"}
+_VERSION = "engine.version"
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -38,7 +42,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Which part of the document."""
 
 
-class Finding(msgspec.Struct, frozen=True, kw_only=True):
+class Finding(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One condition, evaluated."""
 
     id: str
@@ -49,9 +53,13 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     source: Source
     fix: str | None = None
     """The nearest change that would meet a failed condition, or what would make an unknown one known."""
+    version: str | None = None
+    """Of a condition that only some versions of the engine have: the one that was judged."""
+    outside: Outside | None = None
+    """Why that version does not have the condition, which is then met; null where it has it or nobody can tell."""
 
 
-class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+class Verdict(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a pack says of one engine, with every condition it was judged by."""
 
     engine: str
@@ -61,6 +69,11 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     def of(self, *results: Result) -> tuple[Finding, ...]:
         """Return the findings with one of these results."""
         return tuple(f for f in self.findings if f.result in results)
+
+    @property
+    def against(self) -> tuple[Finding, ...]:
+        """What keeps it from being better: the failed conditions of a no, the unknown ones else."""
+        return self.of("failed" if self.verdict == "no" else "unknown")
 
 
 class Condition(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,25 +87,58 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True):
     fix: str | None
     doubt: str | None = None
     """Why a failure decides nothing; null where it is a no."""
+    since: str | None = None
+    """The first version of the engine that has the condition; null: all have had it."""
+    until: str | None = None
+    """The first version of the engine that no longer has it; null: all still have it."""
+    bounds: Bounds | None = None
+    """``since`` and ``until``, compiled; null where there is neither."""
 
     @property
     def facts(self) -> tuple[str, ...]:
         """Every fact that the condition depends on, those of its ``when`` first."""
-        return (*(self.when.facts if self.when else ()), *self.predicate.facts)
+        return (*(self.when.facts if self.when else ()), *self.predicate.facts, *((_VERSION,) if self.bounds else ()))
 
     def evaluate(self, facts: Mapping[str, Any]) -> Finding:
-        """Judge the facts; a ``when`` that is unknown leaves a failure undecided."""
+        """Judge the facts; a ``when`` or a version that is unknown leaves a failure undecided."""
+        if self.bounds is not None:
+            return self._evaluate_for(facts, facts[_VERSION], self.bounds)
+        predicate = self.predicate
+        if predicate.test(facts) is True:  # most are met, and said in the fewest steps
+            return Finding(
+                id=self.id, result="met", fact=predicate.fact, observed=facts[predicate.fact],
+                expected=self.expected, source=self.source,
+            )  # fmt: skip
+        return self._found(self._held(facts), facts)
+
+    def _held(self, facts: Mapping[str, Any]) -> bool | None:
         held = self.predicate.test(facts)
         if self.when is not None and held is not True:
             applies = self.when.test(facts)
             held = True if applies is False else held if applies else None
-        observed = facts[self.predicate.fact]
+        return held
+
+    def _evaluate_for(self, facts: Mapping[str, Any], version: str | None, bounds: Bounds) -> Finding:
+        """Judge one version of the engine: one that does not have the condition meets it."""
+        outside = bounds.outside(version)
+        if isinstance(outside, str):
+            return self._found(True, facts, version, outside)  # noqa: FBT003 -- as a predicate would have said it
+        held = self._held(facts)
+        return self._found(None if held is False and outside is None else held, facts, version)
+
+    def _found(
+        self,
+        held: bool | None,  # noqa: FBT001 -- Kleene's third is null
+        facts: Mapping[str, Any],
+        version: str | None = None,
+        outside: Outside | None = None,
+    ) -> Finding:
         fix = None if held else self.fix if held is False else _unknown(self.facts, facts)
         if held is False and self.doubt is not None:
             held, fix = None, self.doubt
         return Finding(
-            id=self.id, result=_RESULT[held], fact=self.predicate.fact, observed=observed,
-            expected=self.expected, source=self.source, fix=fix,
+            id=self.id, result=_RESULT[held], fact=self.predicate.fact, observed=facts[self.predicate.fact],
+            expected=self.expected, source=self.source, fix=fix, version=version, outside=outside,
         )  # fmt: skip
 
 
@@ -109,7 +155,7 @@ class BuildFlag(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         return f"the page builds with {self.page}; today that is {self.became}. The plan uses {self.today}"
 
 
-class Pack(msgspec.Struct, frozen=True, kw_only=True):
+class Pack(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """A loaded rule pack."""
 
     name: str
@@ -126,16 +172,45 @@ class Pack(msgspec.Struct, frozen=True, kw_only=True):
     engines: dict[str, tuple[Condition, ...]]
     build_flags: dict[str, dict[str, BuildFlag]]
     """By engine and build: the page's build flag, and what became of it."""
+    versions: dict[str, str | None] = {}
+    """The version of each engine that is judged where the facts have none; ``releases.settled`` makes it the one that
+    would be installed."""
+    releases: dict[str, tuple[str, ...]] = {}
+    """Versions of each engine that the pack tells apart, oldest first."""
+
+    @property
+    def is_versioned(self) -> bool:
+        """Whether the version of an engine matters to any condition."""
+        return any(_VERSION in each.facts for conditions in self.engines.values() for each in conditions)
 
     def judge(self, engine: str, facts: Mapping[str, Any]) -> Verdict:
-        """Evaluate every condition of one engine."""
-        findings = tuple([condition.evaluate(facts) for condition in self.engines[engine]])
-        return Verdict(engine=engine, verdict=answer(findings), findings=findings)
+        """Return the verdict on one engine, with a finding of each of its conditions."""
+        return self._judges[engine](facts)
+
+    @cached_property
+    def _judges(self) -> dict[str, Callable[[Mapping[str, Any]], Verdict]]:
+        return {
+            engine: remembered(partial(self._evaluate, engine), (name for c in conditions for name in c.facts))
+            for engine, conditions in self.engines.items()
+        }
+
+    def _evaluate(self, engine: str, facts: Mapping[str, Any]) -> Verdict:
+        """Judge the version in the facts, else the pack's."""
+        version = self.versions.get(engine)
+        if version is not None and facts.get(_VERSION) is None:
+            facts = {**facts, _VERSION: version}
+        return evaluate(engine, self.engines[engine], facts)
 
     def order(self, hardware: Hardware) -> tuple[str, ...]:
         """Return every engine in the order of preference on a machine; those without a place come last."""
         preferred = self.preferences.get(hardware.device or "", self.preference)
         return tuple(dict.fromkeys((*preferred, *self.engines)))
+
+
+def evaluate(engine: str, conditions: tuple[Condition, ...], facts: Mapping[str, Any]) -> Verdict:
+    """Evaluate every condition of one engine."""
+    findings = tuple([condition.evaluate(facts) for condition in conditions])
+    return Verdict(engine=engine, verdict=answer(findings), findings=findings)
 
 
 def answer(findings: tuple[Finding, ...]) -> Answer:

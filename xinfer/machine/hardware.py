@@ -13,7 +13,7 @@ import msgspec
 
 from xinfer.errors import ConfigError, nearest
 from xinfer.facts import Gpu, Hardware, Os, Vendor
-from xinfer.machine import accelerators, probes
+from xinfer.machine import accelerators, contradictions, probes
 from xinfer.machine.probes import ISA, Isa
 
 if TYPE_CHECKING:
@@ -23,28 +23,33 @@ _Facts = TypeVar("_Facts", Hardware, Gpu)
 _Name = Annotated[str, msgspec.Meta(min_length=1)]
 _Amount = Annotated[float, msgspec.Meta(gt=0, le=1e6)]
 _AMOUNT = "a number above 0 and at most a million"
+_Memory = Annotated[float, msgspec.Meta(gt=0, le=2**17)]
+_MEMORY = "a number of GiB above 0 and at most 131072"
 _KEYS: dict[str, tuple[Any, str]] = {
     "profile": (_Name, "a name"),
     "detect": (bool, "true or false"),
+    "source": (_Name, "text"),
     "os": (Os, "linux, darwin (macOS) or windows"),
     "os_version": (_Name, "text"),
     "arch": (Annotated[str, msgspec.Meta(pattern="^[a-z0-9_]+$")], "lower-case text such as x86_64 or arm64"),
     "cpu": (_Name, "text"),
-    "cores": (Annotated[int, msgspec.Meta(ge=1, le=10**6)], "a whole number from 1 to a million"),
-    "memory_gib": (_Amount, _AMOUNT),
+    "cores": (Annotated[int, msgspec.Meta(ge=1, le=2**14)], "a whole number from 1 to 16384"),
+    "memory_gib": (_Memory, _MEMORY),
+    "bandwidth_gbs": (_Amount, _AMOUNT),
     "isa": (tuple[Isa, ...], f"a list of any of {', '.join(ISA)}"),
     "apple_silicon": (bool, "true or false"),
-    "gpus": (Annotated[int, msgspec.Meta(ge=0, le=10**6)], "a whole number from 0 to a million"),
+    "gpus": (Annotated[int, msgspec.Meta(ge=0, le=1024)], "a whole number from 0 to 1024"),
     "gpu": (dict[str, Any], "a mapping"),
 }
 _CAPABILITY = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,2}\.[0-9]$")]
 _GPU_KEYS: dict[str, tuple[Any, str]] = {
     "vendor": (Vendor, "nvidia, amd, intel or apple"),
     "name": (_Name, "text"),
-    "memory_gib": (_Amount, _AMOUNT),
+    "memory_gib": (_Memory, _MEMORY),
     "compute_capability": (_CAPABILITY, "a version such as 9.0"),
     "driver": (_Name, "text"),
     "bandwidth_gbs": (_Amount, _AMOUNT),
+    "tflops_16bit": (_Amount, _AMOUNT),
 }
 _NAMES = {"os": get_args(Os), "isa": ISA, "vendor": get_args(Vendor)}
 _ENOUGH = 0.95
@@ -76,7 +81,7 @@ def detect() -> Hardware:
 def declared(config: Mapping[str, Any], machine: Callable[[], Hardware] = detect) -> Hardware:
     """Turn the configuration's ``hw`` node into hardware; ``detect: true`` fills its nulls from the machine.
 
-    Raises ConfigError for a key or a value that is not allowed.
+    Raises ConfigError for a key or a value that is not allowed, and for values that contradict each other.
     """
     facts = _checked(config, "hw", _KEYS)
     if "profile" not in facts:
@@ -84,7 +89,8 @@ def declared(config: Mapping[str, Any], machine: Callable[[], Hardware] = detect
         raise ConfigError(msg)
     detected = facts.pop("detect", False)
     gpu = Gpu(**_checked(facts.pop("gpu", {}), "hw.gpu", _GPU_KEYS))
-    profile = Hardware(**facts, gpu=Gpu() if facts.get("gpus") == 0 else gpu)
+    profile = Hardware(**facts, gpu=gpu)
+    contradictions.check(profile)
     return completed(profile, machine()) if detected else profile
 
 
@@ -113,7 +119,7 @@ def missing(profile: Hardware, machine: Hardware) -> tuple[str, ...]:
     """Say, a phrase each, what the profile declares and the machine lacks; a null demands nothing.
 
     A fact that is not known of the machine counts as lacking. The versions of system and driver are not
-    compared, nor is bandwidth, which is not read.
+    compared, nor are peak rates, which are not read.
     """
     system, parts = tuple(_missing_system(profile, machine)), _missing_parts(profile, machine)
     # Apple's GPU comes with its system, which is then said to be missing.

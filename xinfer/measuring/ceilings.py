@@ -17,13 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
-import psutil
 
 from xinfer.environments import environment, locks, steps
 from xinfer.machine import fingerprint
 from xinfer.machine.disturbance import Disturbance
 from xinfer.machine.fingerprint import Fingerprint
-from xinfer.running.runner import confined
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -34,7 +32,7 @@ if TYPE_CHECKING:
 
 METERS = Path(__file__).parents[1] / "meters"
 SECONDS, ACCELERATOR_S = 0.7, 0.4
-"""How long each quantity is measured; PyTorch's are up to seven, in several ways."""
+"""How long each quantity is measured; PyTorch's are up to seven."""
 TIMEOUT_S = 60.0
 """For a meter and all that it loads, which may come from a slow disk."""
 CACHES = 4
@@ -69,8 +67,7 @@ class Ceilings(msgspec.Struct, frozen=True, kw_only=True):
     fingerprint: str = ""
     made: str = ""
     """UTC, ISO 8601."""
-    seconds: float = 0.0
-    """How long measuring took."""
+    seconds: float = 0.0  # how long measuring took
 
 
 class _Rate(msgspec.Struct, frozen=True):
@@ -121,13 +118,13 @@ def measured(
     launch: LaunchPlan | None = None,
     machine: Fingerprint | None = None,
     cores: Collection[int] | None = None,
-    progress: Callable[[str], object] = lambda _: None,
+    progress: Callable[[str], object] | None = lambda _: None,
 ) -> Ceilings:
     """Return this machine's ceilings for what a plan uses of it: those that are kept, else newly measured ones.
 
     They are the same for all engines with as many threads on the same ``cores``, so that their distances can be
-    compared. Without a plan, of all cores but one. It never raises for a machine that cannot be measured; the notes
-    say why.
+    compared. Without a plan, of all cores but one. Without ``progress`` nothing is measured: only what is kept is
+    known. It never raises for a machine that cannot be measured; the notes say why.
     """
     machine = fingerprint.take(hardware) if machine is None else machine
     device = launch.device if launch else "cpu"
@@ -155,19 +152,20 @@ def _part(
     device: str,
     threads: int | None,
     folder: Path,
-    progress: Callable[[str], object],
+    progress: Callable[[str], object] | None,
 ) -> _Kept:
     """Return what a meter said: earlier, or now."""
     stem = Path(meter.program).stem
     path = folder / f"{machine.id}-{device}-{stem}-{_digest(machine, threads, meter)}.json"
     found = _read(path)
-    if found is None:
-        with _lock(path):
-            found = _read(path)
-            if found is None:
-                progress(f"measuring how fast this machine is at most ({stem})")
-                found = _measure(meter)
-                _keep(path, found)
+    if found is not None or progress is None:
+        return found or _Kept()
+    with _lock(path):
+        found = _read(path)
+        if found is None:
+            progress(f"measuring how fast this machine is at most ({stem})")
+            found = _measure(meter)
+            _keep(path, found)
     return found
 
 
@@ -240,6 +238,8 @@ def _keep(path: Path, found: _Kept) -> None:
 
 def _measure(meter: _Meter) -> _Kept:
     """Run a meter; of one that fails, only the reason is known."""
+    from xinfer.running.runner import confined  # noqa: PLC0415 -- as below
+
     begun, watch = time.perf_counter(), Disturbance()
     environ = {**steps.variables(), **meter.variables}
     argv = [meter.python, "-I", str(METERS / meter.program), *meter.words]
@@ -279,6 +279,8 @@ def _merged(found: Sequence[_Kept], known: Ceilings) -> Ceilings:
 
 def _mebibytes(machine: Fingerprint) -> int:
     """Return how large the buffers are: far beyond the caches, and a small part of the free memory."""
+    import psutil  # noqa: PLC0415 -- a plan, which measures nothing, does not wait for it
+
     caches = CACHES * (machine.last_level_cache_bytes or 0) // 2**20
     free = psutil.virtual_memory().available // MEMORY_SHARE // 2**20
     return max(1, min(max(LEAST_MIB, caches), MOST_MIB, free))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from xinfer.errors import RequestError
-from xinfer.measuring import orders
+from xinfer.measuring import orders, placing
 from xinfer.measuring.orders import LENGTH, Batch, Ready, Report, Start
 from xinfer.measuring.schedule import last_s
 
@@ -40,6 +40,7 @@ DELIVERIES_PER_S = 40_000
 """How many a worker stamps in half of its core's time, at 12 microseconds for one."""
 ENGINE_SHARE = 4
 """Of so many cores, one is the load's."""
+usable_cores, left_to_the_server = placing.usable_cores, placing.left_to_the_server
 
 
 def cores(streams: int, deliveries_per_s: float, usable: Sequence[int | None]) -> tuple[int | None, ...]:
@@ -50,22 +51,6 @@ def cores(streams: int, deliveries_per_s: float, usable: Sequence[int | None]) -
     wanted = max(1, math.ceil(streams / STREAMS), math.ceil(deliveries_per_s / DELIVERIES_PER_S))
     count = min(wanted, max(1, len(usable) // ENGINE_SHARE), streams)
     return tuple(usable[-count:]) if len(usable) > 1 else (None,)
-
-
-def usable_cores() -> tuple[int | None, ...]:
-    """Return the cores that this process may use; null for each where a process cannot choose among them."""
-    return (
-        tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else (None,) * (os.cpu_count() or 1)
-    )
-
-
-def left_to_the_server() -> tuple[int, ...] | None:
-    """Return the cores that a server may use without disturbing its load: all but the last, where there are several.
-
-    Null where cores cannot be chosen, or there is one only.
-    """
-    usable = [core for core in usable_cores() if core is not None]
-    return tuple(usable[:-1]) or None
 
 
 def environment() -> dict[str, str]:

@@ -149,7 +149,7 @@ def _decode(run: Run) -> Limits:
     rate = run.metrics.output_tps if run.metrics.output_tps is not None else run.metrics.output_tps_full
     if not tpot or rate is None:
         return Limits(notes={"decode": "the run has no time per token, or no tokens per second"})
-    kv = work.kv_bytes(run.spec.shape, run.lengths.prompt + run.lengths.output / 2, _cache_width(run.launch))
+    kv = work.kv_bytes(run.spec.shape, run.lengths.prompt + run.lengths.output / 2, cache_width(run.launch))
     if kv is None:
         return Limits(notes={"decode": "the network's layers, kv heads or head size are not published"})
     batch = max(1.0, rate * tpot)
@@ -159,7 +159,7 @@ def _decode(run: Run) -> Limits:
     if run.ceilings.bandwidth is None:
         why = run.ceilings.notes.get("bandwidth", "it could not be measured")
         return msgspec.structs.replace(limits, notes={"bandwidth": why})
-    bandwidth = run.ceilings.bandwidth * _devices(run.launch)
+    bandwidth = run.ceilings.bandwidth * devices(run.launch)
     share = step / tpot / bandwidth
     notes = {"bandwidth": "more than its ceiling: weights stay in a cache, or it was measured too low"}
     return msgspec.structs.replace(
@@ -183,7 +183,7 @@ def _prefill(run: Run) -> Limits:
     limits = Limits(prefill_flops=flops, prefill_flops_per_s=flops / ttft, peak_dtype=dtype, notes=notes)
     if dtype is None:
         return limits
-    peak = run.ceilings.flops[dtype] * _devices(run.launch)
+    peak = run.ceilings.flops[dtype] * devices(run.launch)
     return msgspec.structs.replace(limits, prefill_share=flops / ttft / peak, peak_flops=peak)
 
 
@@ -221,13 +221,13 @@ def phrase(limits: Limits) -> str:
     return ", ".join(parts).replace("%", " %")
 
 
-def _devices(launch: LaunchPlan) -> int:
+def devices(launch: LaunchPlan) -> int:
     """Return how many devices share each layer, and so read at the same time."""
     given = _flag(launch, _DEVICE_FLAGS)
     return int(given) if launch.device == "gpu" and given and given.isdecimal() else 1
 
 
-def _cache_width(launch: LaunchPlan) -> float:
+def cache_width(launch: LaunchPlan) -> float:
     """Return the bytes of one number of the cache: by the engine's flags, else of the type that is computed in."""
     own = 32.0 if launch.dtype == "float32" else 16.0
     bits = [own, own]

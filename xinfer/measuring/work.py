@@ -176,12 +176,16 @@ def _bits(spec: Spec, dtype: str | None) -> float | None:
 def kv_bytes(shape: Shape, length: float, width: float) -> float | None:
     """Return the bytes of a sequence's keys and values; ``width`` is that of one number.
 
-    Where a window slides, nothing before it is read: of networks in which it does so in some layers only, this is less
-    than they read.
+    Where a window slides, nothing before it is read. Where it does so in some layers, and it is not known in how many,
+    this is less than is read.
     """
     per_token = shape.kv_bytes_per_token
-    seen = min(length, shape.sliding_window or length)
-    return None if per_token is None else per_token / 2 * width * seen
+    if per_token is None:
+        return None
+    window = min(length, shape.sliding_window or length)
+    layers = shape.layers if shape.caching_layers is None else shape.caching_layers
+    sliding = 1.0 if shape.sliding_layers is None or not layers else min(1.0, shape.sliding_layers / layers)
+    return per_token / 2 * width * (sliding * window + (1 - sliding) * length)
 
 
 def prefill_flops(weights: Weights, shape: Shape, tokens: float) -> float | None:

@@ -1,54 +1,57 @@
 """How much memory an artefact needs on a machine: weights, key-value cache, overhead; each with its formula.
 
-A part that cannot be known is null, never zero. ``fits`` is false as soon as the known parts alone
-exceed what is available, and true only when every part is known.
+All figures are about one device: main memory, or each of the GPUs that share a network. A part that cannot be known is
+null, never zero. ``fits`` is false as soon as the known parts alone exceed what is available, and true only when every
+part is known.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+import math
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from xinfer.plan import Memory
+from xinfer.planning import bits, cache
+from xinfer.planning.cache import WHOLE, Place, Widths
 
 if TYPE_CHECKING:
     from xinfer.catalog import Spec
     from xinfer.facts import Hardware
+    from xinfer.planning.bits import Weights
 
 GIB = 1024**3
+SPARE = 0.9
+"""The share of a device that the known parts may take where it is not known what an engine needs beside them."""
 Device = Literal["cpu", "gpu"]
-
-# Bits per weight of whole GGUF files, measured on Llama-3.1-8B by llama.cpp (tools/quantize/README.md): some tensors
-# stay in a wider type, so a file is larger than its block size says. The legacy types are the exact block sizes.
-_GGUF_BITS = {
-    "iq1_m": 2.146, "iq2_xxs": 2.3824, "iq2_xs": 2.5882, "iq2_s": 2.7403, "iq2_m": 2.9294, "iq3_xxs": 3.2548,
-    "iq3_xs": 3.4977, "iq3_s": 3.6606, "iq3_m": 3.7628, "iq4_xs": 4.4597, "iq4_nl": 4.6818,
-    "q2_k_s": 2.9697, "q2_k": 3.1593, "q3_k_s": 3.6429, "q3_k_m": 3.996, "q3_k": 3.996, "q3_k_l": 4.2979,
-    "q4_0": 4.5, "q4_1": 5.0, "q4_k_s": 4.6672, "q4_k_m": 4.8944, "q4_k": 4.8944,
-    "q5_0": 5.5, "q5_1": 6.0, "q5_k_s": 5.5704, "q5_k_m": 5.7036, "q5_k": 5.7036,
-    "q6_k": 6.5633, "q6": 6.5633, "q8_0": 8.5008, "fp16": 16.0005, "bf16": 16.0005, "f32": 32.0,
-}  # fmt: skip
-# Scales and zero points: 16 + bits per group of 128 weights in GPTQ and AWQ; 32 bits per group of 64 in MLX.
-_GROUPED_BITS = {"int3": 3.15, "int4": 4.16, "int8": 8.19, "8bits": 8.19}
-_MLX_BITS = {"4-bit": 4.5, "4bit": 4.5, "8-bit": 8.5, "8bit": 8.5, "none": 16.0}
-_TORCH_BITS = {"none": 16.0, "8-bit": 8.0, "4-bit": 4.0}
-_BITS = {
-    "ggufv2": _GGUF_BITS, "ggmlv3": _GGUF_BITS, "gptq": _GROUPED_BITS, "awq": _GROUPED_BITS,
-    "mlx": _MLX_BITS, "pytorch": _TORCH_BITS, "fp8": {"fp8": 8.0},
-}  # fmt: skip
+bits_per_weight = bits.per_weight
+_NOTHING = Memory()
 
 
-def bits_per_weight(spec: Spec) -> float | None:
-    """Return how many bits one weight takes in the artefact; null where no figure is known."""
-    return _BITS.get(spec.format or "", {}).get((spec.quantization or "").lower())
+class Demand(NamedTuple):
+    """What is asked of the memory of one device."""
+
+    length: int
+    """Tokens of one sequence."""
+    sequences: int = 1
+    dtype: str | None = None
+    """What the network is computed in; null where its files say it."""
+    widths: Widths = Widths()
+    """The types of the cache."""
+    place: Place = WHOLE
 
 
 def available(hardware: Hardware, device: Device) -> float | None:
-    """Return the memory the model may use, in GiB: all GPUs together, or main memory."""
+    """Return the memory that a model may use, in GiB: of one GPU, or main memory."""
     if device == "cpu" or hardware.gpu.vendor == "apple":
         return hardware.memory_gib
-    if hardware.gpu.memory_gib is None or hardware.gpus is None:
-        return None
-    return hardware.gpu.memory_gib * hardware.gpus
+    return None if hardware.gpus is None else hardware.gpu.memory_gib
+
+
+def together(hardware: Hardware, device: Device) -> float | None:
+    """Return the memory of all GPUs together, or main memory."""
+    has = available(hardware, device)
+    shared = device == "cpu" or hardware.gpu.vendor == "apple"
+    return has if has is None or shared else has * (hardware.gpus or 1)
 
 
 def device_of(hardware: Hardware) -> Device:
@@ -56,7 +59,40 @@ def device_of(hardware: Hardware) -> Device:
     return "gpu" if hardware.gpus else "cpu"
 
 
-def estimate(
+def known_gib(spec: Spec, demand: Demand) -> float:
+    """Return what weights and cache take on one device at least, in GiB; what is not known counts as nothing."""
+    size = weights_of(spec, demand).bytes or 0.0
+    kept = cache.size(spec.shape, demand.length, demand.sequences, demand.widths, demand.place) or 0.0
+    return (size + kept) / GIB
+
+
+def holds(spec: Spec, demand: Demand, has: float | None, overhead_gib: float | None = None) -> bool | None:
+    """Say whether ``has`` GiB hold a network's part; null where its size or theirs is not known.
+
+    Where the overhead is not known, a part of the memory is left for it.
+    """
+    if has is None:
+        return None
+    if known_gib(spec, demand) + (overhead_gib or 0.0) > has * (SPARE if overhead_gib is None else 1.0):
+        return False
+    kept = cache.size(spec.shape, demand.length, demand.sequences, demand.widths, demand.place)
+    return None if kept is None or weights_of(spec, demand).bytes is None else True
+
+
+def weights_of(spec: Spec, demand: Demand) -> Weights:
+    """Return the size of the weights on one device: its part of each layer, and of the layers those of its stage."""
+    whole = bits.weights(spec, demand.dtype)
+    tensor, stages = demand.place
+    if whole.bytes is None or tensor * stages == 1:
+        return whole
+    layers = spec.shape.layers or stages
+    dealt = math.ceil(layers / stages)
+    part = "" if stages == 1 else f", {dealt} of {layers} layers" if spec.shape.layers else f", one of {stages} stages"
+    shared = f", one of {tensor} GPUs" if tensor > 1 else ""
+    return bits.Weights(whole.bytes * dealt / layers / tensor, f"{whole.formula}{part}{shared}")
+
+
+def estimate(  # noqa: PLR0913 -- all that an estimate depends on, by name
     spec: Spec,
     hardware: Hardware,
     *,
@@ -65,53 +101,73 @@ def estimate(
     dtype: str | None = None,
     overhead_gib: float | None = None,
     overhead_why: str = "not measured for this engine",
+    sequences: int = 1,
+    widths: Widths | None = None,
+    place: Place = WHOLE,
+    given: Memory = _NOTHING,
 ) -> Memory:
     """Estimate the memory for ``tokens`` tokens of key-value cache over all sequences.
 
-    The cache takes 16 bits for each number, or 32 where the network is computed in float32.
+    The cache takes 16 bits for each number, or 32 where the network is computed in float32, unless ``widths`` say
+    otherwise. ``given`` has what the engine fixes itself: the cache that it sets aside, the share that it takes.
     """
-    formula: dict[str, str] = {}
-    weights = _weights(spec, dtype, formula)
-    width = 4 if dtype == "float32" else 2
-    per_token = spec.shape.kv_bytes_per_token
-    kv = None if per_token is None else per_token * tokens * width / 2 / GIB
-    shape = spec.shape
-    formula["kv_gib"] = (
-        f"2 x {shape.layers} layers x {shape.kv_heads} kv heads x {shape.head_dim} x {width} bytes x {tokens} tokens"
-        if kv is not None
-        else "not known: the network's layers, kv heads or head size are not published"
-    )
-    formula["overhead_gib"] = overhead_why
-    has = available(hardware, device)
-    gpu = hardware.gpu.name or "GPU"
-    where = "main memory" if device == "cpu" else gpu if hardware.gpus is None else f"{hardware.gpus} x {gpu}"
-    formula["available_gib"] = where if has is not None else f"not known for {where}"
-    parts = (weights, kv, overhead_gib)
+    own = cache.widths((), dtype) if widths is None else widths
+    demand = Demand(max(tokens, 0) // max(sequences, 1), max(sequences, 1), dtype, own, place)
+    weights = weights_of(spec, demand)
+    kept = cache.size(spec.shape, demand.length, demand.sequences, demand.widths, place)
+    formula = {
+        "weights_gib": weights.formula,
+        "kv_gib": cache.formula(spec.shape, demand.length, demand.sequences, demand.widths, place),
+        "overhead_gib": overhead_why,
+        "available_gib": where(hardware, device, place),
+    }
+    kv_gib = given.kv_gib if given.kv_gib is not None else None if kept is None else kept / GIB
+    has = given.available_gib if given.available_gib is not None else available(hardware, device)
+    weights_gib = None if weights.bytes is None else weights.bytes / GIB
+    longest = _longest(spec, demand, weights_gib, overhead_gib, has)
+    formula |= {"largest_context": _longest_why(spec, demand, longest, overhead_gib)} if longest is not None else {}
+    parts = (weights_gib, kv_gib, overhead_gib)
     known = sum(part for part in parts if part is not None)
     total = None if None in parts else known
-    fits = None if has is None else False if known > has else None if total is None else True
     return Memory(
-        weights_gib=_rounded(weights), kv_gib=_rounded(kv), overhead_gib=_rounded(overhead_gib),
-        total_gib=_rounded(total), available_gib=_rounded(has), fits=fits, formula=formula,
+        weights_gib=_rounded(weights_gib), kv_gib=_rounded(kv_gib), overhead_gib=_rounded(overhead_gib),
+        total_gib=_rounded(total), available_gib=_rounded(has), largest_context=longest, least_gpus=given.least_gpus,
+        fits=None if has is None else False if known > has else None if total is None else True,
+        formula=formula | given.formula,
     )  # fmt: skip
 
 
-def _weights(spec: Spec, dtype: str | None, formula: dict[str, str]) -> float | None:
-    if spec.bytes is not None:
-        formula["weights_gib"] = f"the file's {spec.bytes} bytes"
-        return spec.bytes / GIB
-    bits, size = bits_per_weight(spec), spec.parameters_b
-    if bits == _TORCH_BITS["none"] and dtype == "float32":
-        bits *= 2
-    if size is None:
-        active = f"size {spec.size} counts the active parameters only"
-        formula["weights_gib"] = f"not known: {active if spec.size else 'the catalogue has no record'}"
+def where(hardware: Hardware, device: Device, place: Place) -> str:
+    """Name the device; one whose memory is not known is said to be so."""
+    gpu, used = hardware.gpu.name or "GPU", place.tensor * place.stages
+    named = "main memory" if device == "cpu" else gpu if hardware.gpus is None else f"{hardware.gpus} x {gpu}"
+    if available(hardware, device) is None:
+        return f"not known for {named}"
+    if device == "cpu" or hardware.gpus == 1:
+        return named
+    if used == hardware.gpus:
+        return f"each of {named}"
+    return f"one of {named}" if used == 1 else f"each of {used} of {named}"
+
+
+def _longest(
+    spec: Spec, demand: Demand, weights_gib: float | None, overhead_gib: float | None, has: float | None
+) -> int | None:
+    """Return how long each of the sequences can be; null where a size is not known."""
+    if has is None or weights_gib is None:
         return None
-    if bits is None:
-        formula["weights_gib"] = f"not known: no bits per weight for {spec.format} {spec.quantization}"
-        return None
-    formula["weights_gib"] = f"{size:g}e9 parameters x {bits:g} bits / 8"
-    return size * 1e9 * bits / 8 / GIB
+    room = (has - weights_gib - (overhead_gib or 0.0)) * GIB
+    found = cache.longest(spec.shape, room, demand.sequences, demand.widths, demand.place)
+    most = spec.context_length if spec.context_length is not None else math.inf
+    return None if found is None or min(found, most) == math.inf else int(min(found, most))
+
+
+def _longest_why(spec: Spec, demand: Demand, longest: int, overhead_gib: float | None) -> str:
+    for_each = f"for each of {demand.sequences} sequences" if demand.sequences > 1 else "for one sequence"
+    if longest == spec.context_length:
+        return f"{for_each}: all that the model was made for"
+    unless = "" if overhead_gib is not None else ", less what the overhead takes, which is not known"
+    return f"{for_each}, in what the weights and the overhead leave{unless}"
 
 
 def _rounded(value: float | None) -> float | None:

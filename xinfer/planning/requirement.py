@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -54,12 +55,24 @@ def read(path: Path, engine: str, variant: str) -> Requirement:
 
     Where no package can be had, the file says what there is instead, and so does the error.
     """
-    found = msgspec.convert(yaml.safe_load(path.read_bytes()), dict[str, Requirement | str])
+    found = _file(path)
     known = {name: needs for name, needs in found.items() if isinstance(needs, Requirement)}
     if variant in known:
         return known[variant]
     instead = f": {found[variant]}; or engine.python=" if variant in found else " is known to its plugin"
     raise ConfigError(f"{engine}: no {variant} build{instead}; known: {', '.join(known)}")
+
+
+def pinned(path: Path, variant: str) -> str | None:
+    """Return the version that would be installed for one variant; null where there is no package of it."""
+    needs = _file(path).get(variant)
+    return needs.version if isinstance(needs, Requirement) else None
+
+
+@cache
+def _file(path: Path) -> dict[str, Requirement | str]:
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return msgspec.convert(yaml.load(path.read_bytes(), loader), dict[str, Requirement | str])  # noqa: S506 -- both are SafeLoaders
 
 
 class Provided(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from xinfer.catalog import Spec
 from xinfer.errors import ConfigError
 from xinfer.sources import naming, network, packing, safetensors
-from xinfer.sources.files import fingerprint, mapping, require
+from xinfer.sources.files import MOST_INDEX_BYTES, fingerprint, mapping, require
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
 _WHOLE = "model.safetensors"
 _INDEX = f"{_WHOLE}.index.json"
 _PICKLE_INDEX = "pytorch_model.bin.index.json"
-_MOST_TENSORS = 500_000
-"""Five times as many as the largest mixtures of experts have."""
+_MOST_TENSORS = 300_000
+"""Half again as many as the largest mixtures of experts have; they take 200 MB."""
+_MOST_WEIGHTS = 1000
+"""Of files: four times as many as the largest model has."""
 _MOST_HEADERS = 64
 """How many shards' headers are read where the files are far away."""
 _PARTIAL = re.compile(r"adapter|consolidated|optimizer|training_args|scheduler|rng_state")
@@ -68,8 +71,11 @@ def artefacts(files: Files, name: str | None, allowed: Allowed) -> tuple[Spec, .
 def _groups(files: Files) -> Iterator[tuple[str, ...]]:
     """Yield the files of each GGUF: one, or all pieces of a split one."""
     seen: set[str] = set()
-    for name in sorted(files.sizes):
-        if naming.is_model(name) and name not in seen:
+    names = [name for name in sorted(files.sizes) if naming.is_model(name)]
+    if len(names) > _MOST_WEIGHTS:
+        raise ConfigError(f"{files.place}: has {len(names)} GGUF files, more than {_MOST_WEIGHTS}; name one of them")
+    for name in names:
+        if name not in seen:
             piece = naming.part(name)
             group = piece.siblings if piece else (name,)
             require(group, files.sizes, files.place)
@@ -79,14 +85,16 @@ def _groups(files: Files) -> Iterator[tuple[str, ...]]:
 
 def gguf(files: Files, group: tuple[str, ...], name: str | None) -> Iterator[Spec]:
     """Yield the artefact of a GGUF, which may be several pieces; none for one that is an adapter or only helps one."""
-    first, *others = (files.gguf(file) for file in (group if files.is_near else group[:1]))
-    metadata, counts = first.metadata, [first.parameters, *(other.parameters for other in others)]
+    first = files.gguf(group[0])
+    counts = [first.parameters, *(files.gguf(file).parameters for file in group[1:] if files.is_near)]
+    metadata = first.metadata
     if metadata.get("general.type", "model") != "model":
         return
     parameters = None if None in counts else sum(count for count in counts if count is not None)
     if parameters == 0:
         raise ConfigError(f"{files.place}: {group[0]} holds a vocabulary and no weights")
-    described = network.of_gguf(metadata, is_chat="tokenizer.chat_template" in metadata)
+    with _placed(f"{files.place}: {group[0]}"):
+        described = network.of_gguf(metadata, is_chat="tokenizer.chat_template" in metadata)
     address, file = files.address(group[0])
     stem = naming.part(group[0])
     quantization = first.quantization or naming.quantization(group[0])
@@ -114,7 +122,9 @@ def _network(files: Files, name: str | None, allowed: Allowed) -> Iterator[Spec]
     code = network.remote_code(config, tokenizer)
     _check(files, weights[0], allowed, code=code, is_pickled=not tensors)
     is_chat = "chat_template" in tokenizer or any(file in files.sizes for file in _TEMPLATES)
-    described = network.of_config(config, mapping(files, "generation_config.json"), is_chat=is_chat)
+    generation = mapping(files, "generation_config.json")
+    with _placed(f"{files.place}: config.json"):
+        described = network.of_config(config, generation, is_chat=is_chat)
     packed, parameters, uncounted = _counted(files, tensors, config)
     yield Spec(
         family=name or naming.family(files.place.rpartition("/")[2]),
@@ -153,12 +163,34 @@ def _counted(
         return packed, files.parameters, None
     if not files.is_near and len(weights) > _MOST_HEADERS:
         return packed, None, f"the headers of its {len(weights)} files are not read from afar to count its weights"
-    tensors = dict(first.tensors)
-    for shard in weights[1:]:
-        tensors |= _header(files, shard).tensors
+    claimed, tensors = {} if weights == (_WHOLE,) else _claims(files), dict(first.tensors)
+    for shard in weights:
+        header = first if shard == weights[0] else _header(files, shard)
+        lacking = claimed.get(shard, set()) - header.tensors.keys()
+        if lacking:
+            lie = f"{_INDEX} says that {min(lacking)[:80]!r} is in {shard}, which does not have it"
+            raise ConfigError(f"{files.place}: {lie}; download both again")
+        tensors |= header.tensors
         if len(tensors) > _MOST_TENSORS:
             raise ConfigError(f"{files.place}: has more than {_MOST_TENSORS} tensors; that is no model")
     return packed, packing.parameters(tensors, packed), None
+
+
+def _claims(files: Files) -> dict[str, set[str]]:
+    """Return which tensors each file has, as the index says."""
+    found: dict[str, set[str]] = {}
+    for tensor, shard in mapping(files, _INDEX, most_bytes=MOST_INDEX_BYTES).get("weight_map", {}).items():
+        found.setdefault(str(shard), set()).add(tensor)
+    return found
+
+
+@contextmanager
+def _placed(place: str) -> Iterator[None]:
+    """Say in front of an error which file it is about."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"{place}: {error}") from error
 
 
 def _header(files: Files, name: str) -> Header:
@@ -181,7 +213,7 @@ def _safetensors(files: Files) -> tuple[str, ...]:
     for name in loose:
         piece = naming.part(name)
         require(piece.siblings if piece else (), files.sizes, files.place)
-    return tuple(loose)
+    return _few(files, loose)
 
 
 def _pickles(files: Files) -> tuple[str, ...]:
@@ -194,12 +226,19 @@ def _pickles(files: Files) -> tuple[str, ...]:
 
 def _indexed(files: Files, index: str) -> tuple[str, ...]:
     """Return the files that an index names; ConfigError if one of them is missing, or none of the folder's own."""
-    named = mapping(files, index).get("weight_map")
+    named = mapping(files, index, most_bytes=MOST_INDEX_BYTES).get("weight_map")
     shards = {name for name in named.values() if isinstance(name, str)} if isinstance(named, dict) else set()
     if not shards or any("/" in name or "\\" in name for name in shards):
         raise ConfigError(f"{files.place}: {index} does not name the files of this folder; download it again")
     require(sorted(shards), files.sizes, files.place)
-    return tuple(sorted(shards))
+    return _few(files, sorted(shards))
+
+
+def _few(files: Files, weights: list[str]) -> tuple[str, ...]:
+    """Return the names of files whose headers will all be read."""
+    if len(weights) > _MOST_WEIGHTS:
+        raise ConfigError(f"{files.place}: has {len(weights)} files of weights; no model has more than {_MOST_WEIGHTS}")
+    return tuple(weights)
 
 
 def _instead(files: Files) -> str:

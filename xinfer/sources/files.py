@@ -7,16 +7,18 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-import msgspec
-
 from xinfer.errors import ConfigError
-from xinfer.sources import gguf
+from xinfer.sources import gguf, limits
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-MOST_JSON_BYTES = 64 * 2**20
-"""Seven times the largest index seen."""
+MOST_JSON_BYTES = 8 * 2**20
+"""Four times the largest configuration seen, of a tokenizer with many added tokens."""
+MOST_INDEX_BYTES = 48 * 2**20
+"""Five times the largest index seen."""
+_MOST_VALUES = 2**19
+"""Twice as many as the indices of the largest mixtures of experts have; they take 150 MB at most."""
 _MOST_FILES = 100_000
 _SAMPLES, _SAMPLE_BYTES = 8, 4096
 _NAMED = 3
@@ -145,19 +147,15 @@ def require(wanted: Sequence[str], there: Collection[str], place: str) -> None:
         raise ConfigError(f"{place}: is not whole: there is no {which}; download the missing files")
 
 
-def mapping(files: Files, name: str) -> dict[str, Any]:
+def mapping(files: Files, name: str, *, most_bytes: int = MOST_JSON_BYTES) -> dict[str, Any]:
     """Read a JSON file that holds a mapping, or nothing where there is no such file; ConfigError for any other."""
     size = files.sizes.get(name)
     if size is None:
         return {}
-    if size > MOST_JSON_BYTES:
-        raise ConfigError(f"{files.place}: {name} is longer than {MOST_JSON_BYTES // 2**20} MiB; that is no such file")
-    try:
-        found: dict[str, Any] = msgspec.json.decode(files.read(name, 0, size), type=dict[str, Any])
-    except (ValueError, RecursionError) as error:
-        why = str(error) if isinstance(error, msgspec.DecodeError) else "it is not text, or nested beyond reason"
-        raise ConfigError(f"{files.place}: {name} is no JSON mapping: {why}") from error
-    return found
+    if size > most_bytes:
+        said = f"has {size} bytes and is longer than {most_bytes // 2**20} MiB; that is no such file"
+        raise ConfigError(f"{files.place}: {name} {said}")
+    return limits.mapping(files.read(name, 0, size), most=_MOST_VALUES, where=f"{files.place}: {name}")
 
 
 def _size(path: Path) -> int | None:

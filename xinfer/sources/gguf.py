@@ -1,7 +1,8 @@
 """The header of a GGUF file: its metadata and its table of tensors, never the weights.
 
 Versions 2 and 3, little endian. The file may be anything: every length is checked against the file's own
-before it is used, and of no file more than its first 64 MiB are read.
+before it is used, of no file more than its first 64 MiB are read, and of these no more is kept than a few million
+letters and numbers. A refusal names the entry and the number that cannot be.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ MOST_BYTES = 64 * 2**20
 _FIRST_BYTES = 4 * 2**20
 _KEPT_TEXT, _KEPT_ITEMS = 1024, 1024
 """How much of a text and of a list is kept: enough for names, and for one number for each layer."""
+_MOST_KEPT = 2**22
+"""Letters and numbers in all: the names of as many tensors as there may be."""
 _MOST_DIMENSIONS = 4
 _MOST_TEXTS = 2**22
 """Sixteen times the largest vocabulary."""
@@ -143,7 +146,16 @@ class _Cursor:
     """A place in a file whose first bytes are there."""
 
     def __init__(self, data: bytes, size: int, where: str) -> None:
-        self.data, self.size, self.where, self.at = data, size, where, 0
+        self.data, self.size, self.where, self.at, self.kept = data, size, where, 0, 0
+        self.enter("header")
+
+    @property
+    def place(self) -> str:
+        return f"its {self.what} {self.name[:80]!r}" if self.name else f"its {self.what}"
+
+    def enter(self, what: str, name: str = "") -> None:
+        """Note which entry is being read."""
+        self.what, self.name = what, name
 
     def damaged(self, why: str) -> ConfigError:
         return ConfigError(f"{self.where}: is damaged or not whole: {why}; download it again")
@@ -152,7 +164,7 @@ class _Cursor:
         """Step over some bytes and return where they begin; EOFError if they are further in the file."""
         start, end = self.at, self.at + count
         if end > self.size:
-            raise self.damaged(f"its header points beyond its end at {self.size} bytes")
+            raise self.damaged(f"{self.place} points beyond its end, to byte {end} of {self.size}")
         if end > len(self.data):
             raise EOFError
         self.at = end
@@ -165,13 +177,20 @@ class _Cursor:
         """Read how many of something follow; each takes so many bytes at least."""
         found: int = self.number(_U64)
         if found > most or found * least_bytes > self.size - self.at:
-            raise self.damaged(f"it cannot hold the {what} that it counts")
+            raise self.damaged(f"{self.place} cannot hold the {found} {what} that it counts")
         return found
+
+    def keep(self, count: int) -> int:
+        """Return a count of letters or numbers that will be kept, unless it is one too many."""
+        self.kept += count
+        if self.kept > _MOST_KEPT:
+            raise self.damaged(f"no model has {self.kept} letters in names and numbers in short lists")
+        return count
 
     def text(self) -> str:
         length: int = self.number(_U64)
         start = self.skip(length)
-        return self.data[start : start + min(length, _KEPT_TEXT)].decode(errors="replace")
+        return self.data[start : start + self.keep(min(length, _KEPT_TEXT))].decode(errors="replace")
 
     def skip_texts(self, count: int) -> None:
         """Step over texts: a vocabulary has hundreds of thousands, so that each step counts."""
@@ -190,16 +209,23 @@ def _header(cursor: _Cursor) -> Header:
         if key in metadata:
             raise cursor.damaged(f"it says {key!r} twice")
         metadata[key] = value
-    ends, types, sizes = 0, set(), {}
-    for _ in range(tensors):
+    ends, taken, types, sizes = 0, 0, set(), dict[str, Size]()
+    for number in range(tensors):
+        cursor.enter("tensor", f"number {number + 1}")
         name, shape, kind, offset = _tensor(cursor)
+        if name in sizes:
+            raise cursor.damaged(f"{cursor.place} is there twice")
         elements = math.prod(shape)
+        if elements > 8 * cursor.size:  # no type, known or not, has less than a bit for a number
+            raise cursor.damaged(f"{cursor.place} has {elements} numbers, and the file {cursor.size} bytes")
         sizes[name] = Size(elements, elements // kind.block * kind.bytes)
-        ends = max(ends, offset + sizes[name].bytes)
+        ends, taken = max(ends, offset + sizes[name].bytes), taken + sizes[name].bytes
         types |= {kind.name} if len(shape) > 1 else set()
+    if taken > cursor.size:
+        raise cursor.damaged(f"it has {cursor.size} of the {taken} bytes that its tensors take")
     alignment = metadata.get("general.alignment", _ALIGNMENT)
     if not isinstance(alignment, int) or alignment < 1:
-        raise cursor.damaged(f"its tensors are aligned to {alignment!r} bytes")
+        raise cursor.damaged(f"general.alignment: its tensors are aligned to {alignment!r} bytes")
     needs = -(-cursor.at // alignment) * alignment + ends if ends else cursor.at
     if needs > cursor.size:
         raise cursor.damaged(f"it has {cursor.size} of the {needs} bytes that its tensors take")
@@ -229,10 +255,12 @@ def _check_magic(first: bytes, where: str) -> None:
 
 
 def _entries(cursor: _Cursor, count: int) -> Iterator[tuple[str, Any]]:
-    for _ in range(count):
+    for number in range(count):
+        cursor.enter("metadata", f"number {number + 1}")
         key = cursor.text()
-        kind = cursor.number()
-        yield key, _value(cursor, kind)
+        cursor.enter("metadata", key)
+        yield key, _value(cursor, cursor.number())
+    cursor.enter("header")
 
 
 def _value(cursor: _Cursor, kind: int) -> Any:
@@ -241,29 +269,31 @@ def _value(cursor: _Cursor, kind: int) -> Any:
     if kind == _TEXT:
         return cursor.text()
     if kind != _LIST:
-        raise cursor.damaged(f"it has metadata of a kind {kind} that there is not")
+        raise cursor.damaged(f"{cursor.place} is of a kind {kind} that there is not")
     inner = cursor.number()
     if inner == _TEXT:
         length = cursor.count("texts", _U64.size, _MOST_TEXTS)
         cursor.skip_texts(length)
         return Array(length)
     if inner not in _NUMBERS:
-        raise cursor.damaged(f"it has a list of a kind {inner} that there is not")
+        raise cursor.damaged(f"{cursor.place} is a list of a kind {inner} that there is not")
     form = _NUMBERS[inner]
     length = cursor.count("numbers", form.size)
+    start = cursor.skip(length * form.size)
     if length > _KEPT_ITEMS:
-        cursor.skip(length * form.size)
         return Array(length)
-    return Array(length, tuple(cursor.number(form) for _ in range(length)))
+    return Array(length, struct.unpack_from(f"<{cursor.keep(length)}{form.format[1:]}", cursor.data, start))
 
 
 def _tensor(cursor: _Cursor) -> tuple[str, list[int], Type, int]:
     """Read a line of the table: a tensor's name, shape and type, and where it begins in the data."""
-    name, dimensions = cursor.text(), cursor.number()
+    name = cursor.text()
+    cursor.enter("tensor", name)
+    dimensions: int = cursor.number()
     if dimensions > _MOST_DIMENSIONS:
-        raise cursor.damaged(f"its tensor {name!r} has {dimensions} dimensions")
+        raise cursor.damaged(f"{cursor.place} has {dimensions} dimensions")
     shape = [cursor.number(_U64) for _ in range(dimensions)]
     kind = TYPES.get(cursor.number(), _UNKNOWN)
     if shape and shape[0] % kind.block:
-        raise cursor.damaged(f"its tensor {name!r} has rows that are no whole blocks of {kind.name}")
+        raise cursor.damaged(f"{cursor.place} has rows of {shape[0]} numbers, no whole blocks of {kind.name}")
     return name, shape, kind, cursor.number(_U64)

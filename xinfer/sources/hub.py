@@ -13,7 +13,7 @@ from urllib.parse import quote, urlsplit
 import msgspec
 
 from xinfer.errors import ConfigError, ProvisionError
-from xinfer.sources import files, gguf, naming
+from xinfer.sources import files, gguf, limits, naming
 from xinfer.sources.files import Weights
 from xinfer.sources.web import DenialError, Server, SilentError
 
@@ -32,6 +32,8 @@ _COMMIT = re.compile(r"[0-9a-f]{40,64}")
 _FILE = re.compile(r"(?!-)(?!.*(?:^|/)\.\.(?:/|$))[^/\\\0-\x1f][^\\\0-\x1f]*")
 """A file whose name is neither a flag nor a way out of its folder."""
 _MOST_LISTING_BYTES = 32 * 2**20
+_MOST_LISTED = 2**20
+"""Values in a listing: of a hundred thousand files, with all that is said of each."""
 _BEGINNING_BYTES = 2**16
 """Of a GGUF file: what is said of the network comes before the vocabulary."""
 _MOST_GGUFS, _AT_ONCE = 64, 8
@@ -166,7 +168,10 @@ class _Repository:
 def _listing(identity: str, wanted: str, server: Server) -> _Listing:
     path = f"/api/models/{identity}/revision/{quote(wanted, safe='')}?blobs=true"
     try:
-        listing = msgspec.json.decode(server.get(path, most=_MOST_LISTING_BYTES), type=_Listing)
+        listed = server.get(path, most=_MOST_LISTING_BYTES)
+        if limits.values(listed) > _MOST_LISTED:
+            raise ConfigError(f"{server.host}{path}: lists more than {_MOST_LISTED} values; that is no model")
+        listing = msgspec.json.decode(listed, type=_Listing)
     except DenialError as denial:
         raise _explained(denial, identity, wanted, server) from denial
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -1,7 +1,8 @@
 """The header of a safetensors file: the names, types and shapes of its tensors, never their numbers.
 
 Eight bytes say how long the JSON is that follows them, and the tensors follow it without a gap. The file
-may be anything: of none more than its first 25 MB are read, the bound of Hugging Face's own reader.
+may be anything: of none more than its first 25 MB are read, the bound of Hugging Face's own reader, and
+none that holds more values than the headers of the largest models.
 """
 
 from __future__ import annotations
@@ -12,13 +13,17 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 
 from xinfer.errors import ConfigError
+from xinfer.sources import limits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 MOST_BYTES = 25_000_000
+_MOST_VALUES = 2**20
+"""Of a tensor there are eight: enough for 131,072 tensors in one file."""
 _FIRST_BYTES = 2**16
 _LENGTH_BYTES = 8
+_SHOWN = 80
 _POINTER = b"version "
 """What Git LFS's stand-in for a file begins with."""
 _BITS = {
@@ -42,6 +47,13 @@ class Tensor(msgspec.Struct, frozen=True):
     def elements(self) -> int:
         """How many numbers it has; of a packed one, how many it is stored as."""
         return math.prod(self.shape)
+
+    @property
+    def is_whole(self) -> bool:
+        """Tell whether it has the bytes that its numbers take; of a type that came later, a bit at least for each."""
+        begin, end = self.data_offsets
+        has, bits = 8 * (end - begin), _BITS.get(self.dtype)
+        return has >= self.elements if bits is None else has == self.elements * bits
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,18 +88,32 @@ def read(fetch: Callable[[int, int], bytes], size: int, where: str) -> Header:
 
 
 def _decoded(text: bytes, where: str) -> Header:
+    if (count := limits.values(text)) > _MOST_VALUES:
+        raise _damaged(where, f"its header has {count} values, and no model's has more than {_MOST_VALUES}")
+    name, tensors = "", dict[str, Tensor]()
     try:
         lines = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
         metadata = msgspec.json.decode(lines.pop("__metadata__", b"{}"), type=dict[str, str])
-        tensors = {name: msgspec.json.decode(line, type=Tensor) for name, line in lines.items()}
+        for name, line in lines.items():
+            tensors[name] = msgspec.json.decode(line, type=Tensor)
     except (ValueError, RecursionError) as error:
-        raise _damaged(where, "its header is not the JSON that it should be") from error
-    for name, tensor in tensors.items():
-        begin, end = tensor.data_offsets
-        bits = _BITS.get(tensor.dtype)
-        if end < begin or (bits is not None and (end - begin) * 8 != tensor.elements * bits):
-            raise _damaged(where, f"its tensor {name[:80]!r} does not have the bytes that its shape takes")
+        at = f" at {name[:_SHOWN]!r}" if name else ""
+        raise _damaged(where, f"its header is not the JSON that it should be{at}: {error}") from error
+    _check(tensors, where)
     return Header(tensors=tensors, framework=metadata.get("format"))
+
+
+def _check(tensors: Mapping[str, Tensor], where: str) -> None:
+    """Refuse tensors that do not have the bytes that they take, overlap, or leave a gap."""
+    at = 0
+    for name, tensor in sorted(tensors.items(), key=lambda item: item[1].data_offsets):
+        begin, end = tensor.data_offsets
+        if not tensor.is_whole:
+            said = f"{end - begin} for {tensor.dtype[:_SHOWN]} {list(tensor.shape)}"
+            raise _damaged(where, f"its tensor {name[:_SHOWN]!r} does not have the bytes that its shape takes: {said}")
+        if begin != at:
+            raise _damaged(where, f"its tensor {name[:_SHOWN]!r} begins at {begin}, not at {at} behind the one before")
+        at = end
 
 
 def _damaged(where: str, why: str) -> ConfigError:

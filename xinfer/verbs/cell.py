@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from xinfer import __version__, apikey, flow, judgement, record
+from xinfer import __version__, apikey, flow, forecast, judgement, record
 from xinfer.errors import ConfigError, EngineError, XinferError
 from xinfer.judgement import detect
 from xinfer.loadgens import peers
@@ -105,7 +105,7 @@ class Attempt:
         engine = decision.engine or str(asked.engine["name"])
         return record.cell_id(
             "-".join(dict.fromkeys([decision.spec.family, engine, asked.workload.name])),
-            spec=decision.spec, hardware=msgspec.structs.replace(asked.hardware, profile=""),
+            spec=decision.spec, hardware=msgspec.structs.replace(asked.hardware, profile="", source=None),
             engine=engine, settings=self.planned.settings,
             version=self.planned.launch.version if self.planned.launch else None, workload=asked.workload,
             slots=asked.capacity.concurrency, tokens=asked.capacity.input_tokens + asked.capacity.output_tokens,
@@ -126,13 +126,14 @@ class Attempt:
     def plan(self, *, port: int, capacity: Workload) -> None:
         """Plan for this machine and for all that the server will carry; raise Refused or Missing when it cannot be."""
         self._begin()
-        self.planned = judgement.here(self.judged, self._composer, self.progress, port=port, capacity=capacity)
+        planned = judgement.here(self.judged, self._composer, self.progress, port=port, capacity=capacity)
+        self.planned = forecast.foreseen(planned)
 
     def follow(self, other: Attempt) -> None:
         """Take over the plan of a cell that differs from this one in the workload alone."""
         self._begin()
         asked = msgspec.structs.replace(other.asked, config=self.config, workload=self.asked.workload)
-        self.planned = msgspec.structs.replace(other.judged, ask=asked)
+        self.planned = forecast.foreseen(msgspec.structs.replace(other.judged, ask=asked))
 
     def look(self, launch: LaunchPlan) -> Conditions:
         """Look at the machine while no server of ours runs on it."""
@@ -274,4 +275,4 @@ class Attempt:
         if self.planned is None:
             return {}
         document = msgspec.to_builtins(self.planned.document())
-        return {key: document[key] for key in ("model", "hardware", "decision", "launch")}
+        return {key: document[key] for key in ("model", "hardware", "decision", "launch", "advice", "predicted")}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from xinfer import catalog, engines, flow
-from xinfer.judging import rules
+from xinfer.judging import releases, rules
 from xinfer.machine import hardware
 
 if TYPE_CHECKING:
@@ -41,7 +41,9 @@ def rows(config: dict[str, Any], composer: Composer) -> list[Row]:
     known = families(composer)
     named = [known[name] for name in pack.families if name in known] if pack.families else list(known.values())
     _, broken = engines.load(pack.engines)
-    return list(judge(pack, catalog.rows(named, day), hardware.declared(config["hw"]), broken))
+    machine = hardware.declared(config["hw"])
+    pack = releases.settled(pack, machine, config["engine"])
+    return list(judge(pack, catalog.rows(named, day), machine, broken))
 
 
 def families(composer: Composer) -> dict[str, Family]:

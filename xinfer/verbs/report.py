@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from xinfer.errors import Defect
 from xinfer.judging.disagreement import TODAY
+from xinfer.verbs import outlook
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from xinfer.facts import Hardware
     from xinfer.flow import Planned
     from xinfer.judging.disagreement import Disagreement
-    from xinfer.judging.rules import Finding, Source, Verdict
+    from xinfer.judging.rules import Finding, Verdict
     from xinfer.plan import LaunchPlan, Memory
     from xinfer.record import Record
 
@@ -39,12 +40,12 @@ def plan_text(planned: Planned) -> str:
         lines += ["engine        verdict  conditions not met", *map(_verdict, decision.verdicts), ""]
     lines += [f"decision: {decision.engine or 'no engine'}", *(f"  {reason}" for reason in decision.because), ""]
     for verdict in decision.verdicts:
-        lines += [f"{verdict.engine}: {verdict.verdict}", *map(_finding, verdict.findings), ""]
+        lines += [f"{verdict.engine}: {verdict.verdict}", *map(finding_text, verdict.findings), ""]
     if planned.today:
         said = [line for each in planned.today for line in _disagreement(each, planned.decision.rules)]
         lines += [f"today: {TODAY} judges otherwise", *said, ""]
     if planned.launch is not None:
-        lines += _launch(planned.launch)
+        lines += _launch(planned, planned.launch)
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -118,26 +119,27 @@ def _verdict(verdict: Verdict) -> str:
     return f"{verdict.engine:<14}{verdict.verdict:<9}{', '.join(missing) or '-'}"
 
 
-def _finding(finding: Finding) -> str:
+def finding_text(finding: Finding) -> str:
+    """Say what was found of one condition, and below it what would meet it."""
     fix = f"\n            {finding.fix}" if finding.fix else ""
-    said = f"{finding.fact} is {_fact(finding.observed)}; expected {finding.expected}"
-    return f"  {_MARK[finding.result]} {finding.id}: {said}  [{_source(finding.source)}]{fix}"
+    judged = f", judged for {finding.version}" if finding.version else ""
+    said = f"{finding.fact} is {_fact(finding.observed)}; expected {finding.expected}{judged}"
+    mark = finding.outside or _MARK[finding.result]
+    return f"  {mark} {finding.id}: {said}  [{outlook.cite(finding.source)}]{fix}"
 
 
 def _disagreement(each: Disagreement, rules: str) -> Iterator[str]:
     yield f"  {each.engine}: {each.today}, where {rules} says {each.verdict}"
-    yield from (f"  {line}" for finding in each.findings for line in _finding(finding).splitlines())
+    yield from (f"  {line}" for finding in each.findings for line in finding_text(finding).splitlines())
 
 
-def _source(source: Source) -> str:
-    return ", ".join(part for part in (f"{source.kind}: {source.title}", source.date, source.at) if part)
-
-
-def _launch(launch: LaunchPlan) -> Iterator[str]:
+def _launch(planned: Planned, launch: LaunchPlan) -> Iterator[str]:
     if not launch.argv:
         yield f"nothing to install or start: {launch.url} is measured as it is"
         return
     yield from _memory(launch.memory)
+    yield from outlook.prediction_text(planned.predicted)
+    yield from outlook.advice_text(planned.advice)
     yield from ["install", *(f"  {shlex.join(step)}" for step in launch.install), ""]
     *_, command = launch.shell()
     yield from ["launch", f"  {command}", ""]
@@ -156,6 +158,11 @@ def _memory(memory: Memory) -> Iterator[str]:
         yield f"  {name:<10}{gib(getattr(memory, f'{name}_gib')):>12}  {memory.formula.get(f'{name}_gib', '')}"
     yield f"  {'total':<10}{gib(memory.total_gib):>12}  {fits}"
     yield f"  {'available':<10}{gib(memory.available_gib):>12}  {memory.formula.get('available_gib', '')}"
+    if memory.largest_context is not None:
+        tokens = f"{memory.largest_context} tokens"
+        yield f"  {'context':<10}{tokens:>12}  {memory.formula.get('largest_context', '')}".rstrip()
+    if memory.least_gpus is not None:
+        yield f"  {'GPUs':<10}{memory.least_gpus:>12}  are the fewest that hold it, as this engine can split it"
     yield ""
 
 

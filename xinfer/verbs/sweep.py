@@ -11,11 +11,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xinfer import keys
+from xinfer import forecast, keys
 from xinfer.errors import EngineError, Refused, XinferError
 from xinfer.running.runner import terminating_as_exception
 from xinfer.spec import Repeat
-from xinfer.verbs import report, start
+from xinfer.verbs import outlook, report, start
 from xinfer.verbs.cell import Attempt
 
 if TYPE_CHECKING:
@@ -77,6 +77,9 @@ def run(cells: Sequence[Sequence[str]], composer: Composer, *, multirun: bool, a
     if multirun or records[0].metrics is not None:
         sys.stdout.write(report.result_table([each.records for each in tried]) + "\n")
     runs = sorted({str(Path(r.path).parent.parent.parent) for r in records})
+    planned = tried[0].last.planned
+    if not multirun and records[0].status == "ok" and planned and planned.advice:
+        _say(outlook.closing(planned.advice))
     is_one = not multirun and len(records) == 1
     _say(f"record: {records[0].path}" if is_one else f"{len(records)} records below {', '.join(runs)}")
     return exit_code(records)
@@ -91,7 +94,7 @@ def _judge(attempt: Attempt, *, multirun: bool) -> None:
         if attempt.title:
             _say(f"\n{attempt.title}")
         if made.status == "refused" and attempt.planned is not None and not multirun:
-            sys.stdout.write(report.plan_text(attempt.planned))
+            sys.stdout.write(report.plan_text(forecast.foreseen(attempt.planned)))
         _tell(made)
     except Exception as unforeseen:  # noqa: BLE001 -- one cell's defect must not take the others' records along
         _tell(attempt.close(report.defect(unforeseen)))

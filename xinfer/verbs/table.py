@@ -113,22 +113,51 @@ def _environments(line: Line, composer: Composer) -> int:
 
 
 def _plan(line: Line, composer: Composer) -> int:
-    from xinfer import flow
+    from xinfer import flow, forecast
+    from xinfer.deploying import formats
     from xinfer.verbs import report
 
     config = _configured(line, composer)
-    how = _format(config["format"], ("text", "json", "shell"))
-    planned = flow.plan(flow.ask(config, composer), composer)
-    if how == "json":
-        print(_json(planned.document()))
-    elif how == "text":
-        print(report.plan_text(planned), end="")
-    elif planned.launch is not None:
-        print("\n".join(planned.launch.shell()) if planned.launch.argv else f"# {planned.launch.url} runs already")
+    how = _format(config["format"], formats.NAMES)
+    if how in ("text", "json"):
+        planned = forecast.foreseen(flow.plan(flow.ask(config, composer), composer))
+        print(report.plan_text(planned) if how == "text" else f"{_json(planned.document())}\n", end="")
+    else:
+        from xinfer.verbs import artefact
+
+        directories = [word for path in line.directories for word in ("--config-dir", str(path))]
+        planned = forecast.foreseen(artefact.plan(how, config, composer))
+        print(artefact.text(how, planned, [*directories, *line.overrides]), end="")
     if planned.launch is None:
         print(f"xinfer: {planned.decision.because[0]}", file=sys.stderr)
         return 3
     return 0
+
+
+def _why(line: Line, composer: Composer) -> int:
+    from xinfer.verbs import why
+
+    config = _configured(line, composer)
+    how = _format(config["format"], ("text", "json"))
+    asked, reasons = why.run(line.overrides, config, composer)
+    print(f"{_json(reasons)}\n" if how == "json" else why.text(asked, reasons), end="")
+    if any(why.is_answered(reason) for reason in reasons):
+        return 0
+    print(f"xinfer: {why.unanswered(reasons)}", file=sys.stderr)
+    return 3
+
+
+def _choose(line: Line, composer: Composer) -> int:
+    from xinfer.verbs import choose
+
+    config = _configured(line, composer)
+    how = _format(config["format"], ("text", "json"))
+    choice = choose.run(line.overrides, config, composer)
+    print(f"{_json(choice)}\n" if how == "json" else choose.text(choice), end="")
+    if choice.rows:
+        return 0
+    print(f"xinfer: nothing in the catalogue of {choice.catalog} runs on {choice.machine}", file=sys.stderr)
+    return 3
 
 
 def _grid(line: Line, composer: Composer) -> int:
@@ -141,6 +170,20 @@ def _grid(line: Line, composer: Composer) -> int:
         print(_json(rows))
     else:
         grid.write_csv(rows, sys.stdout)
+    return 0
+
+
+def _diff(line: Line, composer: Composer) -> int:
+    from xinfer.verbs import diff
+
+    packs, others = diff.words(line.overrides)
+    config = _configured(line._replace(overrides=[*others, packs[0]]), composer)
+    how = _format(config["format"], ("text", "csv", "json"))
+    found = diff.run(line.overrides, composer)
+    if how == "csv":
+        diff.write_csv(found, sys.stdout)
+    else:
+        print(f"{_json(found.document())}\n" if how == "json" else diff.text(found), end="")
     return 0
 
 
@@ -160,7 +203,9 @@ def _models(line: Line, composer: Composer) -> int:
 
     config = _configured(line, composer)
     how = _format(config["format"], ("text", "json"))
-    families = list(grid.families(composer).values())
+    day = config["catalog"] and str(config["catalog"])
+    found = sorted(grid.families(composer).values(), key=lambda family: family.family.lower())
+    families = [family for family in found if day is None or family.specs(day)]
     print(_json([report.family_row(f) for f in families]) if how == "json" else report.families_text(families))
     return 0
 
@@ -194,9 +239,9 @@ def _json(document: object) -> str:
 
 
 VERBS: dict[str, Callable[[Line, Composer], int]] = {
-    "run": _run, "serve": _serve, "plan": _plan, "grid": _grid, "hardware": _hardware, "models": _models,
-    "engines": _engines, "provision": _provision, "parity": _parity, "compare": _compare,
-    "environments": _environments,
+    "run": _run, "serve": _serve, "plan": _plan, "why": _why, "choose": _choose, "grid": _grid, "diff": _diff,
+    "hardware": _hardware, "models": _models, "engines": _engines, "provision": _provision,
+    "parity": _parity, "compare": _compare, "environments": _environments,
 }  # fmt: skip
 TAKING_PATHS = {"compare"}
 """The verbs whose other words are paths."""

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from xinfer import engines
 from xinfer.engines import Job
+from xinfer.judging.rules import Source
 from xinfer.plan import Artefact, Command, LaunchPlan
 from xinfer.planning import artefacts
+from xinfer.planning.advice import Advice
 from xinfer.testing import fake_engine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from xinfer.planning.advice import Case
 
 FETCH = {
     "write": "import pathlib, sys; d = pathlib.Path(sys.argv[1]); d.mkdir(); (d / 'model').write_bytes(b'x' * 9999)",
@@ -53,6 +60,11 @@ class Fake:
             engine=self.name, version="0.1", variant="python", port=job.port, model=job.spec.family,
             environment=_environment(asked, job), weights=_weights(asked, job), **command.parts,
         )  # fmt: skip
+
+    def advice(self, case: Case) -> Iterator[Advice]:
+        """Say that there are better engines."""
+        source = Source(kind="code", title="fake_plugin.py", date="2026-11-22", where="tests/resources/fake_plugin")
+        yield Advice(id="fake", text=f"{case.launch.engine} only pretends", override="engine=llama_cpp", source=source)
 
 
 def _environment(asked: Settings, job: Job) -> Artefact | None:
