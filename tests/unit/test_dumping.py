@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from xinfer.deploying.dumping import dump
@@ -20,6 +20,7 @@ TREES = st.recursive(
 
 @settings(max_examples=50, deadline=None)
 @given(st.dictionaries(st.text(), TREES))
+@example({"\n\x85": None, "key": "a\nb\u2028c\r\n"})
 def test_a_document_is_read_back(document: dict[str, Any]) -> None:
     """Whatever is in it."""
     assert yaml.safe_load(dump(document)) == document

@@ -12,6 +12,10 @@ _PLAIN = re.compile(r"-{0,2}[A-Za-z][A-Za-z0-9_./-]+")
 """Texts that are texts in YAML 1.1 and 1.2, unless PyYAML knows better: yes, null, .inf."""
 
 
+_BREAKS = re.compile("[\\r\\x85\\u2028\\u2029]")
+"""What else ends a line in YAML, and would come back as a new line where it is not written as an escape."""
+
+
 class _Dumper(yaml.SafeDumper):
     """Writes texts of several lines as such, and quotes what could be anything else than a text."""
 
@@ -21,7 +25,8 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
-    style = "|" if "\n" in text else None if _PLAIN.fullmatch(text) else '"'
+    has_lines = "\n" in text and not _BREAKS.search(text)
+    style = "|" if has_lines else None if _PLAIN.fullmatch(text) else '"'
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
