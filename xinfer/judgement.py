@@ -56,8 +56,7 @@ def here(
     planned = flow.plan(completed, composer, port=port)
     need = launched(planned).memory
     if need.fits is False:
-        parts = sum(part for part in (need.weights_gib, need.kv_gib, need.overhead_gib) if part is not None)
-        progress(f"warning: needs at least {parts:.1f} GiB; {need.available_gib:.1f} GiB are available")
+        progress(f"warning: needs at least {need.known_gib:.1f} GiB; {need.available_gib:.1f} GiB are available")
     return planned
 
 

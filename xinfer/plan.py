@@ -36,6 +36,12 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     formula: dict[str, str] = {}
     """For each line, how the figure came about."""
 
+    @property
+    def known_gib(self) -> float | None:
+        """The sum of the parts that are known; null where none is."""
+        parts = [part for part in (self.weights_gib, self.kv_gib, self.overhead_gib) if part is not None]
+        return sum(parts) if parts else None
+
 
 class Artefact(msgspec.Struct, frozen=True, kw_only=True):
     """A directory that must be complete before the engine starts, and the commands that fill it."""

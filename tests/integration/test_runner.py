@@ -20,7 +20,7 @@ import psutil
 import pytest
 
 from xinfer.errors import ConfigError, EngineError, RequestError, StartError
-from xinfer.measuring import crew
+from xinfer.measuring import crew, placing
 from xinfer.plan import LaunchPlan
 from xinfer.running.runner import running, terminating_as_exception
 from xinfer.testing import fake_engine
@@ -163,13 +163,13 @@ def test_the_engine_is_apart_from_xinfer(port: int, log: Path) -> None:
 def test_the_engine_keeps_to_the_cores_it_is_given(port: int, log: Path) -> None:
     """All that it starts does, and xinfer has its own again; where cores cannot be chosen, none are given."""
     if not hasattr(os, "sched_getaffinity"):
-        assert crew.left_to_the_server() is None
+        assert placing.left_to_the_server() is None
         return
     before = os.sched_getaffinity(0)
     with running(plan(port), log=log, start_timeout_s=PATIENCE_S, cores={min(before)}) as server:
         assert {frozenset(each.cpu_affinity()) for each in everything(server)} == {frozenset({min(before)})}
         assert os.sched_getaffinity(0) == before
-    assert set(crew.left_to_the_server() or before) | set(crew.cores(1, 1.0, sorted(before))) in (
+    assert set(placing.left_to_the_server() or before) | set(crew.cores(1, 1.0, sorted(before))) in (
         before,
         {None, *before},
     )

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from xinfer.errors import RequestError
-from xinfer.measuring import capacity, crew, load
+from xinfer.measuring import capacity, crew, load, placing
 from xinfer.measuring.capabilities import COMPLETIONS, completion
 from xinfer.measuring.load import Target, drive
 from xinfer.measuring.orders import Order
@@ -147,7 +147,7 @@ def test_a_key_is_told_to_the_server_alone(remote: Remote) -> None:
 
 def test_the_load_keeps_to_the_last_core(remote: Remote) -> None:
     """Where there are several and a process can choose; the record says which."""
-    usable = crew.usable_cores()
+    usable = placing.usable_cores()
     expected = usable[-1] if len(usable) > 1 else None
     remote.become(SILENT)
     driving = Driving(Target(url=remote.url, model="m"))

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xinfer.measuring.crew import cores, environment, usable_cores
+from xinfer.measuring.crew import cores, environment
+from xinfer.measuring.placing import usable_cores
 
 
 @pytest.mark.parametrize(

@@ -266,3 +266,16 @@ def test_an_api_key_is_no_part_of_a_plan(args: dict[str, object], env: dict[str,
         Command("engine").override(args, env)
     message = f"{where}: a key would be printed and recorded with the plan; say api_key_env=NAME"
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("parts", "known"),
+    [
+        pytest.param({}, None, id="none-is-known"),
+        pytest.param({"weights_gib": 1.0, "overhead_gib": 0.5}, 1.5, id="some-are"),
+        pytest.param({"weights_gib": 0.0}, 0.0, id="nothing-is-known-too"),
+    ],
+)
+def test_the_known_parts_of_the_memory(parts: dict[str, Any], known: float | None) -> None:
+    """What is not known is no zero."""
+    assert Memory(**parts).known_gib == known

@@ -12,7 +12,7 @@ import msgspec
 
 from xinfer.machine import fingerprint
 from xinfer.machine.fingerprint import Fingerprint
-from xinfer.measuring import ceilings, crew, roofline, tensors, usage, work
+from xinfer.measuring import ceilings, placing, roofline, tensors, usage, work
 from xinfer.measuring.ceilings import Ceilings
 from xinfer.measuring.metrics import Metrics
 from xinfer.measuring.roofline import Limits
@@ -53,7 +53,7 @@ def take(
     is_known = launch.engine != "external" and not isinstance(work.weights(spec, found, launch.dtype), str)
     if not is_known:
         return Conditions(machine, None, found, load)
-    cores = crew.left_to_the_server()
+    cores = placing.left_to_the_server()
     known = ceilings.measured(hardware, home, launch=launch, machine=machine, cores=cores, progress=progress)
     return Conditions(machine, known, found, load)
 

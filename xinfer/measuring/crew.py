@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from xinfer.errors import RequestError
-from xinfer.measuring import orders, placing
+from xinfer.measuring import orders
 from xinfer.measuring.orders import LENGTH, Batch, Ready, Report, Start
 from xinfer.measuring.schedule import last_s
 
@@ -40,7 +40,6 @@ DELIVERIES_PER_S = 40_000
 """How many a worker stamps in half of its core's time, at 12 microseconds for one."""
 ENGINE_SHARE = 4
 """Of so many cores, one is the load's."""
-usable_cores, left_to_the_server = placing.usable_cores, placing.left_to_the_server
 
 
 def cores(streams: int, deliveries_per_s: float, usable: Sequence[int | None]) -> tuple[int | None, ...]:

@@ -11,8 +11,9 @@ from xinfer.errors import ConfigError
 from xinfer.measuring import capacity, corpus, schedule
 from xinfer.measuring.capabilities import COMPLETIONS, Found, Probe, completion
 from xinfer.measuring.client import Client, Target
-from xinfer.measuring.crew import Crew, cores, usable_cores
+from xinfer.measuring.crew import Crew, cores
 from xinfer.measuring.orders import Order, Report
+from xinfer.measuring.placing import usable_cores
 from xinfer.measuring.prompts import Prompts, prepare
 from xinfer.measuring.samples import Capabilities, Run, Samples, read, write
 

@@ -184,7 +184,6 @@ def text(choice: Choice) -> str:
 
 def _cells(number: int, row: Row) -> dict[str, Any]:
     need = row.memory
-    known = [part for part in (need.weights_gib, need.kv_gib, need.overhead_gib) if part is not None]
     least = "" if need.total_gib is not None else ">= "
     return {
         "#": number,
@@ -194,7 +193,7 @@ def _cells(number: int, row: Row) -> dict[str, Any]:
         "quantization": row.spec.quantization,
         "bits": None if row.bits is None else f"{row.bits:.1f}",
         "engine": row.engine if row.verdict == "yes" else f"{row.engine}?",
-        "needs": f"{least}{sum(known):.1f}" if known else None,
+        "needs": None if need.known_gib is None else f"{least}{need.known_gib:.1f}",
         "of GiB": None if need.available_gib is None else f"{need.available_gib:.1f}",
         "fits": "yes" if need.fits else "likely" if candidates.fit_of(need) == 0 else "?",
         "for": ", ".join(row.spec.abilities),

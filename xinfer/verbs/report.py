@@ -172,20 +172,7 @@ def result_table(cells: Sequence[Sequence[Record]]) -> str:
     ``of limit`` is the part of the memory's measured bandwidth that decoding must have used. A row without numbers says
     why there are none.
     """
-    head = (
-        "model",
-        "engine",
-        "workload",
-        "load",
-        "runs",
-        "status",
-        "TTFT ms",
-        "TPOT ms",
-        "out tok/s",
-        "of limit",
-        "flags",
-    )
-    return _aligned([head, *(_row(records) for records in cells)])
+    return _aligned([_HEAD, *(_row(records) for records in cells)])
 
 
 def _row(records: Sequence[Record]) -> tuple[str, ...]:

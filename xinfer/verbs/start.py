@@ -11,7 +11,7 @@ import msgspec
 from xinfer import flow, judgement
 from xinfer.environments import environment
 from xinfer.errors import XinferError
-from xinfer.measuring import crew
+from xinfer.measuring import placing
 from xinfer.running.runner import running
 from xinfer.verbs import report
 
@@ -124,7 +124,7 @@ def _started(attempt: Attempt, loadgen: Loadgen | None) -> Iterator[Server | Non
     timeout_s = float(attempt.config["start_timeout_s"])
     log = attempt.directory / "engine.log"
     with running(
-        launch, log=log, start_timeout_s=timeout_s, api_key=attempt.api_key, cores=crew.left_to_the_server()
+        launch, log=log, start_timeout_s=timeout_s, api_key=attempt.api_key, cores=placing.left_to_the_server()
     ) as server:
         attempt.progress(f"ready after {server.startup.ready_s:.1f} s")
         yield server

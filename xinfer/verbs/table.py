@@ -126,7 +126,9 @@ def _plan(line: Line, composer: Composer) -> int:
         from xinfer.verbs import artefact
 
         directories = [word for path in line.directories for word in ("--config-dir", str(path))]
-        planned = forecast.foreseen(artefact.plan(how, config, composer))
+        planned = artefact.plan(how, config, composer)
+        if how in formats.DOCUMENTS:  # what another program runs says nothing of speed
+            planned = forecast.foreseen(planned)
         print(artefact.text(how, planned, [*directories, *line.overrides]), end="")
     if planned.launch is None:
         print(f"xinfer: {planned.decision.because[0]}", file=sys.stderr)

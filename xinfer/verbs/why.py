@@ -215,9 +215,8 @@ def _blocked(reason: Reason) -> str:
 
 
 def _need(need: Memory) -> str:
-    known = [part for part in (need.weights_gib, need.kv_gib, need.overhead_gib) if part is not None]
     least = "" if need.total_gib is not None else "at least "
-    needs = f"needs {least}{sum(known):.1f} GiB" if known else "needs an unknown amount"
+    needs = f"needs {least}{need.known_gib:.1f} GiB" if need.known_gib is not None else "needs an unknown amount"
     has = "of an unknown amount" if need.available_gib is None else f"of {need.available_gib:.1f}"
     fits = {True: "fits", False: "does not fit", None: "not known whether it fits"}[need.fits]
     return f"{needs} {has}, {fits}"
