@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from xinfer import engines, flow
@@ -118,3 +119,9 @@ def test_an_engine_that_is_left_out_is_not_added(visible_engines: Callable[[str]
     """XINFER_ENGINES hides its conditions too."""
     visible_engines("llama_cpp,unruly")
     assert list(completed().engines) == [*pack().engines, "unruly"]
+
+
+def test_what_a_pack_leaves_out_of_xinfers_own_engines_stays_out() -> None:
+    """Whoever wrote it knew them; their plugins' conditions are for the packs that name them as parts."""
+    mine = msgspec.structs.replace(pack(), engines={"mlx": pack().engines["mlx"]})
+    assert supplement.completed(mine, Composer(engines.conf_directories())) is mine

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, get_args
 
 import msgspec
@@ -16,14 +17,22 @@ from xinfer.judging.rules import BuildFlag, Condition, Kind, Pack, Source
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from xinfer.config.compose import Composer
+
 _PACK_KEYS = (
-    *("name", "title", "date", "catalog", "versions", "releases"),
+    *("name", "title", "date", "catalog", "parts", "versions", "releases"),
     *("sources", "families", "preference", "engines", "build_flags"),
 )
 _RULE_KEYS = (*KEYS, "when", "since", "until", "otherwise", "conflict", "source", "at", "fix")
 _VERSION = "engine.version="
 _KINDS: tuple[str, ...] = get_args(Kind)
 _DEVICES = (*get_args(Device), "default")
+
+
+@lru_cache(maxsize=8)
+def named(name: str, composer: Composer) -> Pack:
+    """Return a pack as it stands in its files, with nothing overridden; they are read once."""
+    return load(composer.rules(name), str(composer.file("rules", name)))
 
 
 def load(raw: Mapping[str, Any], where: str) -> Pack:
