@@ -27,6 +27,10 @@ class Splits(NamedTuple):
     """By the heads of each layer."""
     staged: frozenset[str] | None = frozenset()
     """The classes of networks whose layers it deals to stages; null: those of all."""
+    nodes: bool = False
+    """Over several machines as well."""
+    share: float = 1.0
+    """The part of each GPU's memory that it takes at most."""
 
     def deals(self, shape: Shape) -> bool:
         """Tell whether the layers of a network can be dealt."""
@@ -34,7 +38,7 @@ class Splits(NamedTuple):
 
 
 class Split(NamedTuple):
-    """How a network lies on the GPUs of one machine."""
+    """How a network lies on GPUs."""
 
     tensor: int
     """The GPUs that share each layer."""
@@ -44,6 +48,8 @@ class Split(NamedTuple):
     stages_why: str = ""
     least: int | None = None
     """The smallest number of such GPUs that holds it; null where that is not known."""
+    nodes: int = 1
+    """The machines that have these GPUs, each as many."""
 
     @property
     def place(self) -> Place:
@@ -56,10 +62,17 @@ class Split(NamedTuple):
         return self.tensor * self.stages
 
 
-def declared(adapters: Mapping[str, object]) -> dict[str, Splits]:
-    """Return how each engine splits, as far as its adapter says so with a ``splits`` of its own."""
-    found = {name: getattr(adapter, "splits", None) for name, adapter in adapters.items()}
-    return {name: splits for name, splits in found.items() if isinstance(splits, Splits)}
+def declared(adapters: Mapping[str, object], settings: Mapping[str, Any]) -> dict[str, Splits]:
+    """Return how each engine splits, as far as its adapter says so with a ``splits`` of its own.
+
+    A method ``share`` of an adapter tells by the user's settings what part of each GPU's memory the engine takes.
+    """
+    found = {}
+    for name, adapter in adapters.items():
+        splits, share = getattr(adapter, "splits", None), getattr(adapter, "share", None)
+        if isinstance(splits, Splits):
+            found[name] = splits if share is None else splits._replace(share=share(settings))
+    return found
 
 
 def is_legal(shape: Shape, tensor_parallel: int) -> bool | None:
@@ -120,6 +133,50 @@ def choose(shape: Shape, gpus: int, splits: Splits, holds: Holds) -> Split:
     return Split(found.tensor, tensor_why, found.stages, f"{few}; {found.stages} stages of {found.tensor}", least)
 
 
+def check_nodes(engine: str, hardware: Hardware, splits: Mapping[str, Splits]) -> None:
+    """Refuse several machines for an engine that serves from one; ConfigError names those that can."""
+    own = splits.get(engine)
+    if hardware.nodes > 1 and not (own and own.nodes):
+        able = " or ".join(name for name, each in splits.items() if each.nodes) or "none that is installed"
+        raise ConfigError(f"{engine} serves from one machine; hw.nodes={hardware.nodes} is for engine={able}")
+
+
+def across(shape: Shape, gpus: int, nodes: int, splits: Splits) -> list[Place]:
+    """Return the legal splits over several machines of so many GPUs: fewest stages first, then fewest GPUs.
+
+    Each machine has stages of its own, so that GPUs which share a layer are in one. Where the layers cannot be dealt,
+    all machines share each.
+    """
+    if splits.deals(shape) and shape.layers is not None and shape.layers >= nodes:
+        each = [(stages, width) for stages in range(1, gpus + 1) for width in range(1, gpus // stages + 1)]
+        legal = [(stages, width) for stages, width in each if is_legal(shape, width) and stages * nodes <= shape.layers]
+        return [Place(width, stages * nodes) for stages, width in legal]
+    return [Place(width * nodes, 1) for width in range(1, gpus + 1) if is_legal(shape, width * nodes)]
+
+
+def choose_across(shape: Shape, gpus: int, nodes: int, splits: Splits, holds: Holds) -> Split:
+    """Return the split over several machines with the fewest stages and GPUs that hold a network; else over all GPUs.
+
+    ConfigError where none is legal.
+    """
+    lawful = across(shape, gpus, nodes, splits)
+    if not lawful:
+        raise ConfigError(f"hw.nodes={nodes}: {_heads(shape)} do not split over them, and the layers cannot be dealt")
+    able = [place for place in lawful if holds(place)]
+    most = max(lawful, key=lambda place: (place.tensor * place.stages, -place.stages))
+    place = able[0] if able else most
+    used, total = place.tensor * place.stages, gpus * nodes
+    least = next((each.tensor * each.stages for each in ways(shape, max(total, MOST), splits) if holds(each)), None)
+    few = f"{used} of {total} GPUs on {nodes} machines" if used < total else f"all {total} GPUs of {nodes} machines"
+    if place.stages > 1:
+        tensor_why = f"{few}; {_heads(shape)} split evenly over {place.tensor} of one machine"
+        dealt = f"{place.stages // nodes} on each machine" if place.stages > nodes else "one on each machine"
+        stages_why = f"{few}; {place.stages} stages, {dealt}: between stages little passes, within a layer much"
+        return Split(place.tensor, tensor_why, place.stages, stages_why, least, nodes)
+    why = f"{few}; the layers cannot be dealt, so that all machines share each; {_heads(shape)} split evenly"
+    return Split(place.tensor, why, least=least, nodes=nodes)
+
+
 def everything(shape: Shape, gpus: int, splits: Splits) -> Split:
     """Return the split over as many GPUs as the engine can use."""
     if splits.tensor:
@@ -129,12 +186,17 @@ def everything(shape: Shape, gpus: int, splits: Splits) -> Split:
 
 
 def asked(
-    shape: Shape, gpus: int | None, splits: Splits, args: Mapping[str, Any], names: tuple[tuple[str, ...], ...]
+    shape: Shape,
+    gpus: int | None,
+    splits: Splits,
+    args: Mapping[str, Any],
+    names: tuple[tuple[str, ...], ...],
+    nodes: int = 1,
 ) -> Split | None:
     """Return the split that the user's own flags say; null where they say none.
 
-    ``names`` are an engine's flags for GPUs that share a layer, and those for stages. Raises ConfigError for a number
-    that no engine would start with; it names the rule and the numbers that are legal.
+    ``names`` are an engine's flags for GPUs that share a layer, and those for stages; ``gpus`` those of all ``nodes``.
+    Raises ConfigError for a number that no engine would start with; it names the rule and the numbers that are legal.
     """
     (tensor_flag, tensor), (stage_flag, stages) = (_given(args, flags) for flags in names)
     if tensor_flag is None and stage_flag is None:
@@ -154,7 +216,10 @@ def asked(
         raise ConfigError(f"engine.args.{stage_flag}={stages}: the layers of {network} cannot be dealt; legal: 1")
     if shape.layers is not None and stages > shape.layers:
         raise ConfigError(f"engine.args.{stage_flag}={stages}: {shape.layers} layers make no more stages than that")
-    return Split(tensor, f"engine.args.{tensor_flag}", stages, f"engine.args.{stage_flag}")
+    if stages % nodes and (nodes % stages or tensor % (nodes // stages)):
+        said = f"{tensor} x {stages} GPUs cannot be dealt to {nodes} machines alike"
+        raise ConfigError(f"engine.args.{stage_flag or tensor_flag}: {said}; say engine.args.{names[1][0]}={nodes}")
+    return Split(tensor, f"engine.args.{tensor_flag}", stages, f"engine.args.{stage_flag}", nodes=nodes)
 
 
 def tensor_parallel(shape: Shape, gpus: int) -> tuple[int, str]:
