@@ -1,13 +1,15 @@
-"""One sweep, five engines: each installs, starts, answers, is measured and stops, on the same model and machine."""
+"""One sweep of five engines, killed three times: each starts, answers, is measured and stops, and no cell is lost."""
 
 from __future__ import annotations
 
 import json
 import os
+import random
 import subprocess
 import sys
+import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 import pytest
@@ -20,21 +22,73 @@ MOST_BYTES = 8 * 2**30
 """What a small machine has; an engine that is left alone takes nearly all memory."""
 
 
+KILLS, LATEST_S = 3, 4.0
+"""How often the sweep is killed, and how long at most after an engine was started or was ready."""
+PATIENCE_S = 120.0
+
+
+class Sweep(NamedTuple):
+    """What a sweep that was killed has left in the end."""
+
+    paths: list[Path]
+    records: dict[str, dict[str, Any]]
+    """By engine."""
+    said: str
+
+
 @pytest.fixture(scope="module")
-def records(tmp_path_factory: pytest.TempPathFactory, home: Path) -> dict[str, dict[str, Any]]:
-    """The records of one command line, by engine."""
+def sweep(tmp_path_factory: pytest.TempPathFactory, home: Path) -> Sweep:
+    """Kill one command line three times at some moment, and let it end the fourth time."""
     directory = tmp_path_factory.mktemp("sweep")
     words = (f"engine={','.join(ENGINES)}", "model=smollm2-135m-instruct", "hw=auto", "rules=engines-2026-11")
-    before = {process.pid for process in psutil.process_iter()}
-    done = subprocess.run(
+    before = running(home)
+    chance = random.Random()  # noqa: S311 -- any moment will do
+    for _ in range(KILLS):
+        with started(directory, home, *words) as process:
+            assert process.stderr is not None
+            told = (line for line in process.stderr if line.startswith(("starting", "ready")))
+            for _ in range(chance.randint(1, 6)):
+                next(told, None)
+            time.sleep(chance.uniform(0, LATEST_S))
+            process.kill()
+        deadline_s = time.monotonic() + PATIENCE_S
+        while running(home) - before:
+            assert time.monotonic() < deadline_s, "what the killed sweep has started still runs"
+            time.sleep(0.1)
+    with started(directory, home, *words) as process:
+        _, said = process.communicate()
+    assert process.returncode == 0, said
+    assert running(home) <= before
+    paths = list(directory.glob("runs/*/*/record.json"))
+    found = [json.loads(path.read_bytes()) for path in paths]
+    return Sweep(paths, {record["decision"]["engine"]: record for record in found}, said)
+
+
+@pytest.fixture(scope="module")
+def records(sweep: Sweep) -> dict[str, dict[str, Any]]:
+    """The records of one command line, by engine."""
+    return sweep.records
+
+
+def started(directory: Path, home: Path, *words: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
         [sys.executable, "-m", "xinfer", "-m", *words, *SHORT],
-        cwd=directory, env={**os.environ, "XINFER_HOME": str(home)}, capture_output=True, text=True, check=False,
+        cwd=directory, env={**os.environ, "XINFER_HOME": str(home)},
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    left = [p.info for p in psutil.process_iter(["pid", "cmdline"]) if str(home) in " ".join(p.info["cmdline"] or ())]
-    assert not [process for process in left if process["pid"] not in before]
-    found = [json.loads(path.read_bytes()) for path in directory.glob("runs/*/*/record.json")]
-    return {record["decision"]["engine"]: record for record in found}
+
+
+def running(home: Path) -> set[int]:
+    """Return the processes that have something of the engines' home on their command lines."""
+    found = psutil.process_iter(["pid", "cmdline"])
+    return {process.pid for process in found if str(home) in " ".join(process.info["cmdline"] or ())}
+
+
+def test_a_killed_sweep_ends_with_all_its_records(sweep: Sweep) -> None:
+    """None is lost and none is there twice, whenever it was killed."""
+    assert len(sweep.paths) == len(ENGINES)
+    assert set(sweep.records) == set(ENGINES)
+    assert sweep.said.startswith("5 of 5 cells can run")
 
 
 @pytest.mark.parametrize("engine", ENGINES)

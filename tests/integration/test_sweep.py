@@ -64,18 +64,23 @@ def test_every_kind_of_cell_is_a_record_and_a_row(command: Ask, tmp_path: Path) 
     assert len({each.cell for each in found.values()}) == 6
     assert all(found[each].cell.startswith("invalid-") for each in asked[4:])
     titles = re.findall(r"^\[(\d)/6\] (model=\S+) (engine.behaviour=\S+)", done.stderr, re.MULTILINE)
-    assert sorted(titles) == [(str(number), *each) for number, each in enumerate(asked, 1)]
-    assert "\n2 of 6 cells can run, with 2 starts\n" in done.stderr
-    assert done.stderr.splitlines()[-1] == "6 records below runs"
+    assert titles == [("1", *asked[0]), ("2", *asked[1])]
+    *_, counts, closing = done.stderr.splitlines()
+    assert counts == "1 ok, 4 refused, 1 failed"
+    assert closing == "6 records below runs"
 
 
 def test_what_cannot_run_is_known_before_anything_is_started(command: Ask, tmp_path: Path) -> None:
-    """Refusals are told, and kept, first."""
-    done = command("-m", "model=fake-model,qwen2-instruct,nope", *TINY)
-    first, _, rest = done.stderr.partition("\n1 of 3 cells can run, with 1 start\n")
-    assert (first.count("xinfer: "), rest.count("xinfer: ")) == (2, 0)
-    assert ("starting" in first, "starting" in rest) == (False, True)
-    assert [each.status for each in records(tmp_path)][:2] == ["refused", "refused"]
+    """Refusals are counted by their reasons, and kept, first."""
+    done = command("-m", "model=fake-model,qwen2-instruct,llama-3,nope", *TINY)
+    first, *refused, time, disk = done.stderr.splitlines()[:5]
+    assert first == "1 of 4 cells can run, with 1 start"
+    assert refused[0] == "refused   2 x rules: fake refuses fake: family"
+    assert refused[1].startswith("refused   1 x config: there is no model 'nope'; ")
+    assert time == "time      not known: there is no record here of such a cell"
+    assert disk == "disk      nothing is to be made or fetched"
+    assert "starting" in done.stderr
+    assert [each.status for each in records(tmp_path)][:3] == ["refused"] * 3
 
 
 # One start for cells that differ in the workload alone
@@ -249,7 +254,10 @@ def test_an_interrupt_ends_the_sweep(
         output, rest = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130
     assert output == ""
-    assert rest == "xinfer: interrupted; everything that was started has been stopped\n"
+    assert rest.splitlines() == [
+        "cells: 1 done, 2 skipped; the same command goes on with them",
+        "xinfer: interrupted; everything that was started has been stopped",
+    ]
     assert [each.status for each in records(tmp_path)] == ["ok"]
     assert survivors() == []
 

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from xinfer import __version__, apikey, flow, forecast, judgement, record
-from xinfer.errors import ConfigError, EngineError, XinferError
+from xinfer.errors import ConfigError, EngineError, RequestError, XinferError
 from xinfer.judgement import detect
 from xinfer.loadgens import peers
 from xinfer.loadgens import running as loadgens
 from xinfer.measuring import conditions, load, metrics, resources, validity
 from xinfer.measuring.client import Target
 from xinfer.parity import interview
-from xinfer.record import Failure, Record
+from xinfer.record import Record
+from xinfer.running.deadline import within
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -59,13 +60,18 @@ class Attempt:
         """Whether its server was ready and the load was begun."""
         self.title = ""
         """What to say before it is tried."""
+        self.is_elsewhere = False
+        """Whether it is for another machine to measure it, and to say whether it can."""
+        self.place: Path | None = None
+        """Where the runs of cells lie, if not where the configuration says."""
         self._typed_key = api_key
         self._composer = composer
         self._sweeping = sweeping
         self._fields: dict[str, Any] = {}
-        self._begin()
+        self.begin()
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
+        """Count from now: its turn has come."""
         self.run = record.run_id()
         self._started = time.time()
         self._clock = time.perf_counter()
@@ -74,6 +80,7 @@ class Attempt:
         """Return the same cell, to be measured once more; what was judged holds."""
         other = Attempt(self.overrides, self._composer, self.progress, sweeping=self._sweeping, api_key=self._typed_key)
         other.config, other.planned, other.api_key, other.title = self.config, self.planned, self.api_key, self.title
+        other.place = self.place
         return other
 
     @property
@@ -89,12 +96,21 @@ class Attempt:
         return self.judged.ask
 
     @property
+    def is_of_its_machine(self) -> bool:
+        """Say whether facts are read from the machine that measures it, rather than all declared."""
+        return bool(self.config["hw"].get("detect"))
+
+    @property
     def directory(self) -> Path:
         """Where the record and the raw files of this run lie."""
-        typed = next((o.partition("=")[2] for o in reversed(self.overrides) if o.startswith("runs=")), "")
-        runs = self.config.get("runs") or typed
+        runs = self.said("runs")
         base = Path(runs if isinstance(runs, str) and runs.strip() else "runs")
-        return base.expanduser() / self.cell / self.run
+        return (self.place or base.expanduser()) / self.cell / self.run
+
+    def said(self, key: str) -> Any:
+        """Return the value of a key that is no group; of a cell that cannot be composed, as it was typed, or null."""
+        typed = next((o.partition("=")[2] for o in reversed(self.overrides) if o.startswith(f"{key}=")), None)
+        return self.config.get(key, typed)
 
     @property
     def cell(self) -> str:
@@ -110,30 +126,39 @@ class Attempt:
             version=self.planned.launch.version if self.planned.launch else None, workload=asked.workload,
             slots=asked.capacity.concurrency, tokens=asked.capacity.input_tokens + asked.capacity.output_tokens,
             context_length=asked.config["context_length"], dtype=asked.config["dtype"], rules=asked.pack.name,
-            loadgen=asked.config["loadgen"],
+            loadgen=asked.config["loadgen"], **load.identity(asked.workload),
         )  # fmt: skip
 
     def judge(self) -> Planned:
         """Compose and decide; raise Refused when the rules say no, Missing when this machine is another one."""
         self.config = self._composer.compose(self.overrides)
         peers.check(str(self.config.get("loadgen", peers.OWN)))
-        self.planned = judgement.first(self.config, self._composer)
-        judgement.check(self.planned)
+        self.planned = judgement.first(self.config, self._composer, compares=not self._sweeping)
+        if not self.is_elsewhere:
+            judgement.check(self.planned)
+        elif not self.is_of_its_machine:
+            judgement.launched(self.planned)
         load.check(self.planned.ask.workload)
         self.api_key = apikey.find(self.config, self._typed_key, os.environ)
         return self.planned
 
+    def settle(self, capacity: Workload) -> None:
+        """Plan for this machine and for all that the server will carry, but for no port yet: then its id is known."""
+        self.planned = judgement.here(
+            self.judged, self._composer, lambda _: None, port=None, capacity=capacity, compares=False
+        )
+
     def plan(self, *, port: int, capacity: Workload) -> None:
         """Plan for this machine and for all that the server will carry; raise Refused or Missing when it cannot be."""
-        self._begin()
+        self.begin()
         planned = judgement.here(self.judged, self._composer, self.progress, port=port, capacity=capacity)
         self.planned = forecast.foreseen(planned)
 
     def follow(self, other: Attempt) -> None:
         """Take over the plan of a cell that differs from this one in the workload alone."""
-        self._begin()
         asked = msgspec.structs.replace(other.asked, config=self.config, workload=self.asked.workload)
-        self.planned = forecast.foreseen(msgspec.structs.replace(other.judged, ask=asked))
+        planned = msgspec.structs.replace(other.judged, ask=asked)
+        self.planned = planned if other.judged.predicted is None else forecast.foreseen(planned)
 
     def look(self, launch: LaunchPlan) -> Conditions:
         """Look at the machine while no server of ours runs on it."""
@@ -159,10 +184,13 @@ class Attempt:
         """Load the server and keep what was seen; without a server of ours, the one that runs already."""
         self.was_loaded = True
         before = self.conditions or self.look(judgement.launched(self.judged))
-        if loadgen is None:
-            self._load(server, before)
-        else:
-            self._load_by(loadgen, server, before)
+        limit_s = float(self.config["measure_timeout_s"])
+        late = RequestError(f"workload {self.asked.workload.name} took longer than measure_timeout_s={limit_s:g}")
+        with within(limit_s, late):
+            if loadgen is None:
+                self._load(server, before)
+            else:
+                self._load_by(loadgen, server, before)
 
     def _target(self, server: Server | None) -> Target:
         launch = judgement.launched(self.judged)
@@ -253,20 +281,14 @@ class Attempt:
         if isinstance(error, ConfigError) and not self._sweeping:
             raise error
         self.make_directory()
-        status: record.Status = "ok"
-        failure = None
-        if error is not None:
-            status = "failed" if isinstance(error, EngineError) else "refused"
-            failure = Failure(
-                stage=error.stage, message=apikey.hidden(str(error), self.api_key), exit_code=error.exit_code,
-                details=tuple(apikey.hidden(line, self.api_key) for line in error.details),
-            )  # fmt: skip
+        status: record.Status = "ok" if error is None else "failed" if isinstance(error, EngineError) else "refused"
         made = Record(
-            protocol=record.PROTOCOL,
-            cell=self.cell, run=self.run, status=status, overrides=self.overrides, failure=failure,
+            protocol=record.PROTOCOL, cell=self.cell, run=self.run, status=status, overrides=self.overrides,
+            failure=None if error is None else record.failure(error, self.api_key),
             started=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._started)),
             seconds=flow.seconds_since(self._clock), config=record.shortened(self.config), xinfer=__version__,
-            packages=tuple(self.packages), **self._judged(), **self._fields,
+            packages=tuple(self.packages), **self._judged(),
+            **{"machine": msgspec.to_builtins(judgement.this_machine()), **self._fields},
         )  # fmt: skip
         self.record = record.write(self.directory, made)
         return self.record

@@ -10,8 +10,9 @@ import msgspec
 
 from xinfer import flow, judgement
 from xinfer.environments import environment
-from xinfer.errors import XinferError
+from xinfer.errors import ProvisionError, XinferError
 from xinfer.measuring import placing
+from xinfer.running.deadline import within
 from xinfer.running.runner import running
 from xinfer.verbs import report
 
@@ -50,6 +51,31 @@ def capacity(workloads: Sequence[Workload]) -> Workload:
     return msgspec.structs.replace(longest, name=name, concurrency=widest.concurrency)
 
 
+def settle(attempts: Sequence[Attempt], more: Sequence[Workload] = ()) -> None:
+    """Decide what a server must carry to serve all of these, and ``more``; raise what says that there can be none."""
+    first, *others = attempts
+    first.settle(capacity([*(each.asked.workload for each in attempts), *more]))
+    for each in others:
+        each.follow(first)
+
+
+def in_order(groups: Iterable[list[Attempt]]) -> list[list[Attempt]]:
+    """Put first what is installed already, and side by side what needs the same environment or weights."""
+    places: dict[tuple[str, ...], int] = {}
+
+    def place(group: list[Attempt]) -> tuple[bool, int, int]:
+        launch = group[0].judged.launch
+        if launch is None:  # another machine decides on it
+            return True, len(places), 0
+        roots = environment.roots(launch)
+        own = launch.environment.path if launch.environment else ""
+        rest = (root.path for root in roots if root != launch.environment)
+        environments, weights = (places.setdefault(each, len(places)) for each in (("", own), tuple(rest)))
+        return any(environment.marker(root) is None for root in roots), environments, weights
+
+    return sorted(groups, key=place)
+
+
 def measure(attempts: Sequence[Attempt], *, tell: Callable[[Record], None]) -> None:
     """Measure each, and close its record; a server that dies takes along the cell that it served, not the rest.
 
@@ -78,6 +104,7 @@ def _serve(attempts: list[Attempt]) -> list[Attempt]:
             while waiting and (server is None or server.is_alive()):
                 current.close(None)
                 current, *waiting = waiting
+                current.begin()
                 _link_logs(attempts[0], current)
                 current.load(server, loadgen)
     except XinferError as error:
@@ -100,8 +127,7 @@ def _all_closed(attempts: Sequence[Attempt], error: XinferError) -> list[Attempt
 def _plan(attempts: Sequence[Attempt]) -> None:
     """Write one plan for all."""
     first, *others = attempts
-    most = capacity([each.asked.workload for each in attempts])
-    first.plan(port=first.config["port"] or flow.free_port(), capacity=most)
+    first.plan(port=first.config["port"] or flow.free_port(), capacity=first.asked.capacity)
     for each in others:
         each.follow(first)
 
@@ -113,9 +139,11 @@ def _started(attempt: Attempt, loadgen: Loadgen | None) -> Iterator[Server | Non
     needs = [*([] if launch.engine == "external" else [launch]), *([loadgen.needs] if loadgen else [])]
     if needs:
         attempt.make_directory()
-    for each in needs:
-        packages = environment.provision(each, progress=attempt.progress, log=attempt.directory / "provision.log")
-        attempt.packages = attempt.packages or packages
+    limit_s = float(attempt.config["install_timeout_s"])
+    with within(limit_s, ProvisionError(f"what it needs was not complete after install_timeout_s={limit_s:g}")):
+        for each in needs:
+            packages = environment.provision(each, progress=attempt.progress, log=attempt.directory / "provision.log")
+            attempt.packages = attempt.packages or packages
     attempt.look(launch)
     if launch.engine == "external" or (loadgen and loadgen.peer.scope == "inproc"):
         yield None

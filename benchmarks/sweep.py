@@ -1,0 +1,79 @@
+"""What one sweep saves: the same cells once as a sweep and once as one process each, and how much of it is measuring.
+
+``python benchmarks/sweep.py [ENGINE…] [KEY=VALUE…]`` runs each engine with three workloads and three concurrencies on
+this machine and prints a table. Environments and weights are made before, so that neither way pays for them.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from xinfer import engines, record
+from xinfer.config.compose import Composer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from xinfer.record import Record
+
+ENGINES = ("llama_cpp", "transformers", "mlx", "vllm", "sglang")
+AXES = ("workload=smoke,short,chat", "workload.concurrency=1,2,4")
+FIXED = ("rules=engines-2026-11", "context_length=2048", "workload.requests=4", "workload.seconds=10")
+
+
+class Way(NamedTuple):
+    """What became of the cells, and how long that took."""
+
+    name: str
+    wall_s: float
+    starts: int
+    records: list[Record]
+
+    @property
+    def row(self) -> tuple[str, ...]:
+        """How much of the time was spent measuring, and the rest of the table's line."""
+        able = [each for each in self.records if each.metrics is not None]
+        measuring_s = sum(float((each.metrics or {})["duration_s"]) for each in able)
+        share = f"{measuring_s / self.wall_s:.0%}"
+        return self.name, f"{len(able)}/{len(self.records)}", str(self.starts), f"{self.wall_s:.0f}", share
+
+
+def way(name: str, commands: Sequence[Sequence[str]], place: Path) -> Way:
+    """Run commands one after another, and return what they have left below a directory."""
+    starts, began_s = 0, time.perf_counter()
+    for words in commands:
+        argv = [sys.executable, "-m", "xinfer", *words, f"runs={place}"]
+        done = subprocess.run(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+        starts += done.stderr.count("\nstarting ") + done.stderr.startswith("starting ")
+        sys.stderr.write(f"{name}: {' '.join(words)}: exit code {done.returncode}\n")
+    wall_s = time.perf_counter() - began_s
+    return Way(name, wall_s, starts, [record.read(path) for path in place.glob("*/*/record.json")])
+
+
+def main(words: Sequence[str]) -> None:
+    """Measure both ways and print the table."""
+    named = [word for word in words if "=" not in word] or list(ENGINES)
+    asked = [f"engine={','.join(named)}", *AXES, *FIXED, *(word for word in words if "=" in word)]
+    cells = Composer(engines.conf_directories()).expand(asked)
+    for name in named:
+        subprocess.run([sys.executable, "-m", "xinfer", "provision", f"engine={name}", *FIXED[:2]], check=True)
+    with tempfile.TemporaryDirectory(prefix="xinfer-sweep-") as directory:
+        os.chdir(directory)
+        ways = [
+            way("one sweep", [["-m", *asked]], Path(directory, "sweep")),
+            way("one process each", cells, Path(directory, "each")),
+        ]
+    rows = [("way", "measured", "starts", "wall s", "measuring"), *(each.row for each in ways)]
+    for row in rows:
+        print("  ".join(cell.ljust(16) for cell in row).rstrip())
+    print(f"one sweep takes {ways[0].wall_s / ways[1].wall_s:.2f} of the time of one process each")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
