@@ -1,0 +1,1 @@
+"""What was measured, in the formats that other people's tools read."""
