@@ -13,12 +13,15 @@ nox.options.error_on_missing_interpreters = True
 PYPROJECT = nox.project.load_toml()
 PYTHONS = nox.project.python_versions(PYPROJECT)
 PURE = (
-    *("apikey", "bounds", "catalog", "comparability", "external", "facts", "flow", "plan", "shape"),
-    "config/spelling",
+    *("apikey", "bounds", "catalog", "comparability", "evidence", "expectation", "external", "facts", "flow"),
+    *("matrix", "plan", "shape"),
+    *("config/parts", "config/spelling"),
     *("deploying/compose", "deploying/container", "deploying/deployment", "deploying/dumping", "deploying/formats"),
     *("deploying/kubernetes", "deploying/once", "deploying/recipe", "deploying/shell", "deploying/slurm"),
-    "deploying/systemd",
+    *("deploying/systemd", "deploying/workflow"),
     *("environments/news", "environments/remedies"),
+    *("exporting/bencher", "exporting/formats", "exporting/github_action_benchmark", "exporting/openmetrics"),
+    *("exporting/pytest_benchmark", "exporting/subject", "exporting/tables"),
     *("judging/alternatives", "judging/changes"),
     *("judging/decision", "judging/differences", "judging/disagreement", "judging/packs", "judging/predicates"),
     *("judging/recall", "judging/rules", "judging/versions"),
@@ -29,6 +32,7 @@ PURE = (
         "measuring/cuts",
         "measuring/distribution",
         "measuring/metrics",
+        "measuring/quantity",
         "measuring/framing",
         "measuring/schedule",
         "measuring/statistics",
@@ -45,12 +49,14 @@ PURE = (
         "planning/dimensions",
         "planning/memory",
         "planning/mixture",
+        "planning/nodes",
         "planning/parallel",
         "planning/room",
         "planning/spread",
         "planning/precision",
         "planning/prediction",
         "planning/requirement",
+        "planning/tunables",
     ),
     *(
         "sources/contents",
@@ -69,8 +75,7 @@ CODE = ("xinfer", "plugins", "tests", "benchmarks", "noxfile.py")
 
 
 def _install(session: nox.Session, *groups: str, editable: bool = True) -> None:
-    session.install(*nox.project.dependency_groups(PYPROJECT, *groups))
-    session.install(*(("-e",) if editable else ()), ".")
+    session.install(*nox.project.dependency_groups(PYPROJECT, *groups), *(("-e",) if editable else ()), ".")
 
 
 @nox.session
@@ -130,7 +135,17 @@ def wheel(session: nox.Session) -> None:
 def e2e(session: nox.Session) -> None:
     """Does the real engine run the real model, and are its numbers true to their raw stamps?"""
     _install(session, "test", editable=False)
+    session.install(*PYPROJECT["project"]["optional-dependencies"]["ray"])  # too large for those who test the rest
     session.run("pytest", "-m", "e2e", *(session.posargs or ["tests/e2e"]))
+
+
+@nox.session(default=False)
+def matrix(session: nox.Session) -> None:
+    """Does every row of a matrix come out as expected? As in nox -s matrix -- matrix/cpu.yaml --filter engine=vllm."""
+    _install(session, editable=False)
+    words = iter(session.posargs or ["matrix/cpu.yaml"])
+    typed = [f"filter={next(words, '')}" if word == "--filter" else word for word in words]
+    session.run("python", "-P", "-m", "xinfer", "matrix", *typed, "measure=true")
 
 
 @nox.session(default=False)
@@ -152,6 +167,13 @@ def engines(session: nox.Session) -> None:
     """Is each engine as fast as its best flags by hand make it? Takes an hour for all five; name some to have less."""
     _install(session, editable=False)
     session.run("python", "-P", "benchmarks/engines.py", *session.posargs)
+
+
+@nox.session(default=False)
+def sweep(session: nox.Session) -> None:
+    """What does one sweep save, and how much of it is measuring? Takes an hour for all five; name some to have less."""
+    _install(session, editable=False)
+    session.run("python", "-P", "benchmarks/sweep.py", *session.posargs)
 
 
 @nox.session(default=False)

@@ -19,8 +19,8 @@ import pytest
 import rule_engine
 from celpy import adapter
 
-from xinfer import catalog
-from xinfer.config.compose import conf_dir, read
+from xinfer import catalog, engines
+from xinfer.config.compose import Composer, conf_dir, read
 from xinfer.judging import packs, rules
 from xinfer.machine import hardware
 
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     """Says of one engine what its conditions make of some facts."""
 
 PACK = "engines-2026-11"
+COMPOSER = Composer(engines.conf_directories())
 UNSAYABLE = {"version", "since", "until"}
 """What a condition has that neither of the others can say; it is left out for all three."""
 KNOWN = {
@@ -111,13 +112,13 @@ def is_sayable(body: Any) -> bool:
 
 def bodies() -> dict[str, dict[str, Any]]:
     """Return the conditions of each engine, as they are written."""
-    raw = read(conf_dir() / "rules" / f"{PACK}.yaml")["engines"]
+    raw = COMPOSER.rules(PACK)["engines"]
     return {engine: {rule: body for rule, body in each.items() if is_sayable(body)} for engine, each in raw.items()}
 
 
 def pack() -> Pack:
     """Load the pack anew: nothing is remembered."""
-    return packs.load({**read(conf_dir() / "rules" / f"{PACK}.yaml"), "engines": bodies()}, PACK)
+    return packs.load({**COMPOSER.rules(PACK), "engines": bodies()}, PACK)
 
 
 def grid() -> list[tuple[Spec, Hardware]]:

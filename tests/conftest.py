@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     Ask = Callable[..., subprocess.CompletedProcess[str]]
 
+pytest_plugins = "pytester"
 RESOURCES = Path(__file__).parent / "resources"
 collect_ignore = ["resources"]
 """The tests in there are those of a plugin, and run where it is installed."""

@@ -1,7 +1,7 @@
 """The command line: a verb, flags, and ``key=value`` overrides; one line per error, an exit code per kind.
 
 Exit codes: 0 done, 2 what was asked is wrong, 3 the rules or this machine refuse, 4 the engine broke,
-130 interrupted.
+5 worse than the baseline, or not as a matrix expects, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -31,8 +31,15 @@ verbs
   serve      decide, install, start, and stay until Ctrl-C: one OpenAI endpoint on this machine
   parity     whether the engines answer alike: the same prompts to each, every two compared       format=text|json
   compare A B …  whether what was measured in B is better than in A, worse, or the same; each is a record.json, a
-             run's directory, a cell's (its runs are repeats), or a runs= directory                format=text|json
-             metric=output_tps,ttft.p99 chooses the numbers; allow=quantization lets the weights' type differ
+             run's directory, a cell's (its runs are repeats), or a runs= directory       format=text|json|markdown
+             metric=output_tps,ttft.p99 chooses the numbers; allow=quantization lets the weights' type differ;
+             exit code 5 where a number is worse
+  export PATH …  the numbers of records for other tools; runs that are flagged give none unless flagged=true
+             format=csv|markdown|github-action-benchmark|bencher|pytest-benchmark|openmetrics
+             direction=bigger|smaller with github-action-benchmark; metric=output_tps,ttft.p99 or all
+  matrix FILE …  every row of files that say which cells there are, and what is expected of each: judged, and run with
+             measure=true; exit code 5 where one is not as expected    format=table|json|github|hydra|workflow
+             filter=engine=vllm (again: and) narrows; part=2 of what GitHub takes at once; other KEY=VALUE for every row
   provision  make the environment and the weights of the plan      format=text|json
   plan       the decision and the launch plan; touches nothing
              format=text|json|yaml|shell|compose|kubernetes|slurm|systemd
@@ -49,6 +56,8 @@ verbs
 
 flags
   -m, --multirun     sweep: every comma-separated value of every key is a cell, as in -m hw=cuda,cpu
+                     hydra/launcher=joblib|submitit_local|submitit_slurm|ray has them measured by other processes or
+                     machines; hydra.launcher.KEY=VALUE
   --config-dir DIR   search DIR for model/, hw/, engine/, workload/ and rules/ files first
   --cfg              print the composed configuration and stop
   --version, -h, --help
@@ -57,12 +66,17 @@ keys (each group is a folder of YAML files)
   model=qwen2-instruct     model.size=7 model.format=gptq model.quantization=Int4 model.hub=huggingface
   model=local              model.path=FILE.gguf, or model.path=FOLDER with a config.json: any model on this machine
   model=hf                 model.id=OWNER/NAME model.revision=main: any model of the Hugging Face hub or its cache
-  hw=auto|cpu|cuda|…       hw.gpus=4 hw.os=linux hw.memory_gib=64 hw.gpu.memory_gib=24
+  hw=auto|cpu|cuda|…       hw.gpus=4 hw.nodes=2 hw.os=linux hw.memory_gib=64 hw.gpu.memory_gib=24
   engine=auto|vllm|…       engine.version=… engine.build=native engine.args.FLAG=VALUE; engine=external engine.url=…
   workload=smoke|chat|…    workload.concurrency=4 workload.requests=40
   rules=xinference-2024-08 rules.engines.vllm.linux.eq=linux; ~rules.engines.vllm.family switches a rule off
   api_key_env=NAME         the server asks for the key in $NAME (api_key=KEY does too, but ps shows it to everyone)
+  dry=true                 of a sweep: what would run and what is refused, how long and how much disk it takes
+  resume=all|failed|off    what a sweep keeps of an earlier one: all that was finished, all but failures, nothing
   parity.engines=[vllm,llama_cpp]  parity.tokens=24: who is compared, and on how many tokens of each answer
+  choose=measured          of the engines that the rules allow, the fastest one by the records below runs=
+  tune=throughput|latency  with -m: look for the engine's best settings; tune.trials=20 tune.minutes=60
+                           tune.slo.ttft_p99_ms=500 tune.experiment=NAME keeps them for experiment=NAME
   context_length= port= catalog= runs= home= installer=pip|uv prefer.formats=
 """
 
@@ -174,7 +188,7 @@ def _dispatch(line: Line) -> int:
     from xinfer.config.compose import Composer  # noqa: PLC0415
 
     if line.verb in TAKING_PATHS and (line.multirun or line.only_config):
-        raise ConfigError(f"{line.verb} reads what was recorded; it takes neither -m nor --cfg")
+        raise ConfigError(f"{line.verb} takes paths, and neither -m nor --cfg")
     if line.multirun and line.verb != "run":
         raise ConfigError(f"-m sweeps run; {line.verb} takes one machine and one model at a time")
     if line.multirun and line.only_config:

@@ -46,7 +46,7 @@ def keys(made: Record) -> Keys:
     """Return what must be the same, by names that a user can find in the record; null is not known."""
     numbers, spec = made.metrics or {}, (made.decision or {}).get("spec") or {}
     found: dict[str, Any] = {"protocol": made.protocol, "loadgen": (made.foreign or {}).get("source", OWN)}
-    found |= {"scope": numbers.get("scope"), "machine": made.machine and dict(_machine(made.machine))}
+    found |= {"scope": numbers.get("scope"), "machine": machine(made.machine)}
     found |= {key: spec.get(key.partition(".")[2]) for key in ("model.family", "model.size")}
     found |= {key: spec.get(key.partition(".")[2]) for key in (*ALLOWABLE["quantization"], *ARTEFACT)}
     if (made.launch or {}).get("base_url"):
@@ -64,6 +64,11 @@ def keys(made: Record) -> Keys:
         total = numbers.get(key.partition(" ")[0])
         found[key] = None if total is None or fine <= 0 else total / fine
     return found
+
+
+def machine(facts: Keys | None) -> Keys | None:
+    """Return what of a machine's fingerprint must be the same."""
+    return facts and dict(_machine(facts))
 
 
 def _machine(facts: Keys) -> Iterator[tuple[str, Any]]:

@@ -72,15 +72,18 @@ def settings(job: Job, kind: type[S]) -> S:
     return typed(job.settings, kind, "engine")
 
 
-def typed(node: Any, kind: type[T], where: str) -> T:
-    """Give a node of the configuration its type; ConfigError names the key, what it takes and what is nearest."""
+def typed(node: Any, kind: type[T], where: str, *, strict: bool = True) -> T:
+    """Give a node of the configuration its type; ConfigError names the key, what it takes and what is nearest.
+
+    What is not ``strict`` may have its numbers as text.
+    """
     known: tuple[str, ...] = getattr(kind, "__struct_fields__", ())
     for name in node if isinstance(node, dict) else ():
         if name not in known:
             hint = nearest(str(name), known) or f"; its keys are {', '.join(known)}"
             raise ConfigError(f"{where} has no key {name!r}{hint}")
     try:
-        return msgspec.convert(node, kind)
+        return msgspec.convert(node, kind, strict=strict)
     except msgspec.ValidationError as error:
         text, _, path = str(error).replace("`", "").partition(" - at ")
         for theirs, ours in _KINDS.items():

@@ -4,12 +4,15 @@ XinferError
 ├── ConfigError        what was asked is wrong: a key, a name, a value, a rule file    exit 2
 ├── Refused            the rules say no                                                exit 3
 │   └── Missing            this machine lacks what the profile declares
-└── EngineError        the engine broke                                                exit 4
-    ├── ProvisionError     its environment or the model's files could not be made
-    ├── StartError         it died, hung, or found its port taken before it was ready
-    ├── RequestError       it was ready, and then did not answer as a server should
-    ├── Disparity          engines answered differently, or not at all, when they were compared
-    └── Defect             xinfer itself broke while it tried a cell
+├── EngineError        the engine broke                                                exit 4
+│   ├── ProvisionError     its environment or the model's files could not be made
+│   ├── StartError         it died, hung, or found its port taken before it was ready
+│   ├── RequestError       it was ready, and then did not answer as a server should
+│   ├── Disparity          engines answered differently, or not at all, when they were compared
+│   ├── LaunchError        a launcher could not have it measured, or lost what was
+│   └── Defect             xinfer itself broke while it tried a cell
+├── Worse              what was measured is worse than the baseline                    exit 5
+└── Unexpected         what came out is not what a matrix expects                      exit 5
 
 A message is one line: what is wrong, where, and what would be allowed.
 """
@@ -86,10 +89,30 @@ class Disparity(EngineError):  # noqa: N818 -- a finding, as a refusal is
     stage = "parity"
 
 
+class LaunchError(EngineError):
+    """Who was to measure a cell, a process or a machine, died or could not be had; the details are its last words."""
+
+    stage = "launch"
+
+
 class Defect(EngineError):  # noqa: N818 -- it is xinfer's own, and no error of the user
     """Something that xinfer did not expect ended a cell; the details say where."""
 
     stage = "xinfer"
+
+
+class Worse(XinferError):  # noqa: N818 -- a finding, as a refusal is
+    """What was measured is worse than what it was compared with; the details say which numbers."""
+
+    exit_code = 5
+    stage = "compare"
+
+
+class Unexpected(XinferError):  # noqa: N818 -- a finding, as a refusal is
+    """Rows of a matrix came out otherwise than expected; the details say which, and how."""
+
+    exit_code = 5
+    stage = "matrix"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

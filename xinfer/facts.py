@@ -54,6 +54,10 @@ class Hardware(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     apple_silicon: bool | None = None
     gpus: int | None = None
     """How many accelerators; 0 when there is none, null when not known."""
+    nodes: int = 1
+    """How many machines like this one serve a model together."""
+    head: str | None = None
+    """The address at which the others reach the first of them; null where nobody has said it."""
     gpu: Gpu = Gpu()
 
     def count(self, vendor: Vendor) -> int | None:
@@ -105,5 +109,6 @@ FACTS: dict[str, Fact] = {
     "hw.compute_capability": Fact("number", "NVIDIA's compute capability", "hw.gpu.compute_capability"),
     "engine.version": Fact("version", "the version that would be installed", "engine.version"),
     "engine.own": Fact("flag", "whether the user's own interpreter is to run it", None),
+    "engine.interpreter": Fact("version", "the Python that its environment would be made with", None),
 }
 """Every fact a rule may ask about. Adding one means filling it in ``rules.gather``."""

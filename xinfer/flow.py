@@ -7,11 +7,11 @@ import socket
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from xinfer import apikey, catalog, engines, external, keys
+from xinfer import apikey, catalog, engines, external, history, keys
 from xinfer.catalog import Family, Spec
 from xinfer.config.compose import Composer
 from xinfer.config.document import read
@@ -33,6 +33,9 @@ from xinfer.spec import Workload
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from xinfer.evidence import Evidence
+
+T = TypeVar("T")
 DEFAULT_CONTEXT = 4096
 """Tokens of one sequence where nothing else is asked: enough for a conversation, little enough for any machine."""
 
@@ -51,6 +54,8 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     """What a server is planned for: the workload, or the most of several that it serves one after another."""
     pack: Pack
     prefer: Prefer
+    evidence: Evidence | None = None
+    """What a choice by measurement goes by; null where it is made by documented order."""
 
 
 class Planned(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,15 +90,17 @@ def ask(config: dict[str, Any], composer: Composer, *, detect: Callable[[], Hard
     """Check a composed configuration and give its parts their types; ConfigError names the key."""
     keys.check(config)
     chosen = config["model"]
-    pack = rule_pack(config, composer)
+    pack = supplement.chosen(config["rules"], composer)
     day = day_of(config, pack)
     family, candidates = _candidates(chosen, day)
     workload = keys.workload(config["workload"])
     machine, engine = hardware.declared(config["hw"], detect), dict(config["engine"])
     return Ask(
         config=config, family=family, day=day, candidates=candidates, hardware=machine, engine=engine,
-        workload=workload, capacity=workload, pack=releases.settled(pack, machine, engine),
+        workload=workload, capacity=workload,
+        pack=releases.settled(pack, machine, engine, is_here=bool(config["hw"].get("detect"))),
         prefer=typed(config["prefer"], Prefer, "prefer"),
+        evidence=history.evidence(config, machine, workload, detect, lambda name: read(composer.file("engine", name))),
     )  # fmt: skip
 
 
@@ -109,15 +116,6 @@ def _candidates(chosen: Mapping[str, Any], day: str) -> tuple[Family, tuple[Spec
         family, day=day, size=_text(chosen.get("size")), format=_text(chosen.get("format")),
         quantization=_text(chosen.get("quantization")), hub=_text(chosen.get("hub")),
     )  # fmt: skip
-
-
-def rule_pack(config: Mapping[str, Any], composer: Composer) -> Pack:
-    """Load the chosen rule pack, with what plugins add to it; ConfigError names its file and the rule."""
-    file = str(composer.file("rules", config["rules"]["name"]))
-    pack = packs.load(config["rules"], file)
-    if not pack.engines:
-        raise ConfigError(f"{file}: has no engines")
-    return supplement.completed(pack, composer)
 
 
 def day_of(config: Mapping[str, Any], pack: Pack) -> str:
@@ -144,16 +142,19 @@ def plan(
     usable, _ = engines.load(asked.pack.engines)
     engine = usable[made.engine]
     settings = settings_of(asked, composer, made.engine)
+    parallel.check_nodes(made.engine, asked.hardware, parallel.declared(usable, settings))
     job = Job(
         spec=made.spec, hardware=asked.hardware, settings=settings,
         workload=asked.capacity, context_length=context_of(asked, made.spec), home=str(home(asked.config)),
         python=python or interpreter(), port=port or asked.config["port"] or engine.port,
         dtype=asked.config["dtype"], installer=asked.config["installer"],
     )  # fmt: skip
-    launch = _completed(_launch(engine, job), job, asked, _key_variables(engine, asked, usable))
+    launched = _of_plugin(engine, "planned", lambda: engine.plan(job))
+    launch = _completed(launched, job, asked, _key_variables(engine, asked, usable))
     if not compares:
         return msgspec.structs.replace(decided, launch=launch, settings=settings)
-    given = _advice(engine, Case(job, launch, asked.family, asked.day, _usual(engine, job)))
+    case = Case(job, launch, asked.family, asked.day, _usual(engine, job))
+    given = _of_plugin(engine, "advised", lambda: advice.given(engine, case))
     return msgspec.structs.replace(decided, launch=launch, settings=settings, advice=given)
 
 
@@ -165,7 +166,8 @@ def decide(asked: Ask, composer: Composer, *, compares: bool = True) -> Planned:
     made = decision.decide(
         asked.pack, asked.candidates, asked.hardware, asked.prefer,
         engine=None if name == "auto" else name, broken=broken, tokens=tokens, python=asked.engine.get("python"),
-        sequences=asked.capacity.concurrency, splits=parallel.declared(usable),
+        sequences=asked.capacity.concurrency, splits=parallel.declared(usable, asked.engine),
+        fastest=asked.evidence.fastest if asked.evidence else None,
     )  # fmt: skip
     today = _today(asked, made, composer, broken) if compares else None
     return Planned(ask=asked, decision=made, launch=None, settings=asked.engine, today=today)
@@ -196,29 +198,20 @@ def _today(
     """Judge the same artefact by the pack of today's engines, unless the plan is made by that one."""
     if asked.pack.name == disagreement.TODAY:
         return None
-    path = composer.file("rules", disagreement.TODAY)
-    pack = releases.settled(packs.load(read(path), str(path)), asked.hardware, asked.engine)
+    pack, is_here = packs.named(disagreement.TODAY, composer), bool(asked.config["hw"].get("detect"))
+    pack = releases.settled(pack, asked.hardware, asked.engine, is_here=is_here)
     verdicts = decision.judge_all(pack, made.spec, asked.hardware, broken, asked.engine.get("python"))
     return disagreement.between(made.verdicts, verdicts)
 
 
-def _launch(engine: Engine, job: Job) -> LaunchPlan:
-    """Ask an adapter for its plan; whatever else than a refusal it raises is the plugin's fault, and says so."""
+def _of_plugin(engine: Engine, doing: str, work: Callable[[], T]) -> T:
+    """Let an adapter do its part; whatever else than a refusal it raises is the plugin's fault, and says so."""
     try:
-        return engine.plan(job)
+        return work()
     except XinferError:
         raise
     except Exception as error:
-        message = f"the plugin of {engine.name} broke while it planned: {type(error).__name__}: {error}"
-        raise EngineError(message) from error
-
-
-def _advice(engine: Engine, case: Case) -> tuple[Advice, ...]:
-    """Return what is known against a plan, in general and by the adapter; its fault is said to be the plugin's."""
-    try:
-        return advice.given(engine, case)
-    except Exception as error:
-        message = f"the plugin of {engine.name} broke while it advised: {type(error).__name__}: {error}"
+        message = f"the plugin of {engine.name} broke while it {doing}: {type(error).__name__}: {error}"
         raise EngineError(message) from error
 
 
@@ -227,8 +220,8 @@ def _usual(engine: Engine, job: Job) -> str | None:
     if job.settings.get("version") is None:
         return None
     try:
-        return _launch(engine, msgspec.structs.replace(job, settings={**job.settings, "version": None})).version
-    except XinferError:
+        return engine.plan(msgspec.structs.replace(job, settings={**job.settings, "version": None})).version
+    except Exception:  # noqa: BLE001 -- a plugin may raise anything; it has planned once
         return None
 
 

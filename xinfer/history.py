@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
 from xinfer import record
 from xinfer.errors import ConfigError
+from xinfer.machine import fingerprint, hardware
 from xinfer.planning.prediction import Past
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from pathlib import Path
+    from collections.abc import Callable, Iterable, Mapping
 
+    from xinfer.evidence import Evidence
+    from xinfer.facts import Hardware
     from xinfer.record import Record
+    from xinfer.spec import Workload
 
 PLACES = ("record.json", "*/record.json", "*/*/record.json")
 """Where the records of a run, of a cell's runs and of many cells' runs lie in their directory."""
+MOST = 1000
+"""How many records a choice by measurement is made from, the newest first: reading them takes a tenth of a second."""
 
 
 class Cell(NamedTuple):
@@ -70,9 +77,45 @@ def read(file: Path) -> Record:
 
 def recent(runs: Path, most: int) -> list[Past]:
     """Return what is needed to predict from the newest records below ``runs``; what cannot be read tells nothing."""
-    files = sorted(runs.glob(PLACES[-1]), key=lambda file: file.parent.name, reverse=True)[:most]
     found = []
-    for file in files:
+    for file in newest(runs, most):
         with suppress(OSError, ValueError):
             found.append(msgspec.json.decode(file.read_bytes(), type=Past))
     return found
+
+
+def evidence(
+    config: Mapping[str, Any],
+    asked: Hardware,
+    workload: Workload,
+    detect: Callable[[], Hardware],
+    defaults: Callable[[str], Mapping[str, Any]],
+) -> Evidence | None:
+    """Return what a choice by measurement goes by: the newest records below ``runs=``, and what is asked for.
+
+    Null where the choice is the documented one.
+    """
+    if config["choose"] != "measured":
+        return None
+    from xinfer.evidence import Archive, Evidence  # noqa: PLC0415 -- its statistics take longer to import than to plan
+
+    here = detect()
+    lacks = hardware.missing(asked, here)
+    elsewhere = f"this machine is not {asked.profile}: it lacks {'; '.join(lacks)}" if lacks else ""
+    archive = Archive(config["runs"], *_kept(Path(config["runs"]).expanduser(), here), elsewhere)
+    return Evidence(archive, workload, asked, config["engine"], config["dtype"], defaults)
+
+
+@cache
+def _kept(runs: Path, here: Hardware) -> tuple[tuple[Record, ...], dict[str, Any]]:
+    """Return the newest records and this machine's fingerprint, read once: a sweep decides on all its cells first."""
+    records = []
+    for file in newest(runs, MOST):
+        with suppress(ConfigError):
+            records.append(read(file))
+    return tuple(records), msgspec.json.decode(msgspec.json.encode(fingerprint.take(here)))
+
+
+def newest(runs: Path, most: int) -> list[Path]:
+    """Return where the newest records below a directory of many cells' runs lie."""
+    return sorted(runs.glob(PLACES[-1]), key=lambda file: file.parent.name, reverse=True)[:most]

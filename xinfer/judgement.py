@@ -10,7 +10,7 @@ import msgspec
 from xinfer import flow
 from xinfer.errors import Missing, Refused
 from xinfer.judging import releases
-from xinfer.machine import hardware
+from xinfer.machine import fingerprint, hardware
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from xinfer.config.compose import Composer
     from xinfer.facts import Hardware
     from xinfer.flow import Planned
+    from xinfer.machine.fingerprint import Fingerprint
     from xinfer.plan import LaunchPlan
     from xinfer.spec import Workload
 
@@ -25,9 +26,15 @@ detect = cache(hardware.detect)
 """This machine, read once: a sweep asks for it in every cell."""
 
 
-def first(config: Mapping[str, Any], composer: Composer) -> Planned:
-    """Decide and plan for the machine that was asked for, refusals included."""
-    return flow.plan(flow.ask(dict(config), composer, detect=detect), composer)
+@cache
+def this_machine() -> Fingerprint:
+    """Return what the speed of this machine depends on, read once."""
+    return fingerprint.take(detect())
+
+
+def first(config: Mapping[str, Any], composer: Composer, *, compares: bool = True) -> Planned:
+    """Decide and plan for the machine that was asked for, refusals included; ``compares`` as in :func:`flow.plan`."""
+    return flow.plan(flow.ask(dict(config), composer, detect=detect), composer, compares=compares)
 
 
 def here(
@@ -37,6 +44,7 @@ def here(
     *,
     port: int | None,
     capacity: Workload | None = None,
+    compares: bool = True,
 ) -> Planned:
     """Plan again with what this machine adds to the profile; a server that runs already is left as it is.
 
@@ -51,9 +59,9 @@ def here(
     machine = hardware.completed(asked.hardware, detect())
     completed = msgspec.structs.replace(
         asked, hardware=machine, capacity=capacity or asked.workload,
-        pack=releases.settled(asked.pack, machine, asked.engine),
+        pack=releases.settled(asked.pack, machine, asked.engine, is_here=True),
     )  # fmt: skip
-    planned = flow.plan(completed, composer, port=port)
+    planned = flow.plan(completed, composer, port=port, compares=compares)
     need = launched(planned).memory
     if need.fits is False:
         progress(f"warning: needs at least {need.known_gib:.1f} GiB; {need.available_gib:.1f} GiB are available")

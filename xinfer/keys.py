@@ -6,6 +6,7 @@ Raises ConfigError, one line, that names the key, its value and what would be al
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -14,7 +15,7 @@ from xinfer.catalog import DAYS
 from xinfer.config.overrides import LABELS
 from xinfer.engines import typed
 from xinfer.errors import ConfigError, nearest
-from xinfer.spec import Repeat, Workload
+from xinfer.spec import Repeat, Tune, Workload
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 DTYPES = ("float32", "bfloat16", "float16")
 INSTALLERS = ("pip", "uv")
+RESUME = ("off", "failed", "all")
+"""What a sweep keeps of earlier records: none, all but failures, all. YAML reads a bare off as false."""
+CHOICES = ("documented", "measured")
 _MOST = 10**6
 _MOST_TOKENS = 10**9
 
@@ -41,6 +45,7 @@ def check(config: Mapping[str, Any]) -> None:
         if not allows(config[key]):
             raise ConfigError(f"{key}={_said(config[key])} is not {means}")
     repeat(config["repeat"])
+    tune(config["tune"])
     if config["catalog"] is not None:
         check_day(str(config["catalog"]))
 
@@ -87,6 +92,25 @@ def repeat(node: Any) -> Repeat:
     return asked
 
 
+def tune(node: Any) -> Tune:
+    """Give the ``tune`` node its type."""
+    asked = typed(node, Tune, "tune")
+    if not 1 <= asked.trials <= _MOST:
+        raise ConfigError(f"tune.trials={asked.trials} is not a number from 1 to a million")
+    if not (math.isfinite(asked.minutes) and asked.minutes > 0):
+        raise ConfigError(f"tune.minutes={asked.minutes:g} is not a number of minutes above 0")
+    if not 0 <= asked.repeats <= _MOST:
+        raise ConfigError(f"tune.repeats={asked.repeats} is not a number from 0 to a million")
+    for name in asked.slo.__struct_fields__:
+        limit = getattr(asked.slo, name)
+        if limit is not None and not (math.isfinite(limit) and limit > 0):
+            raise ConfigError(f"tune.slo.{name}={limit:g} is not a number of milliseconds above 0")
+    if asked.experiment is not None and not _NAME.fullmatch(asked.experiment):
+        raise ConfigError(f"tune.experiment={asked.experiment!r} is not a name; say letters, digits, - and _")
+    return asked
+
+
+_NAME = re.compile(r"[A-Za-z0-9][\w-]*", re.ASCII)
 _WORKLOAD: dict[str, tuple[Callable[[Any], bool], str]] = {
     "timeout_s": (lambda v: math.isfinite(v) and v > 0, "a number of seconds above 0"),
     "seconds": (lambda v: math.isfinite(v) and v >= 0, "a number of seconds"),
@@ -114,11 +138,17 @@ _ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "catalog": (lambda _: True, ""),
     "format": (lambda _: True, ""),
     "runs": (_is_path, "a directory"),
-    "start_timeout_s": (lambda v: _is_count(v) or (isinstance(v, float) and v > 0), "a number of seconds above 0"),
+    **dict.fromkeys(
+        ("install_timeout_s", "start_timeout_s", "measure_timeout_s"),
+        (lambda v: _is_count(v) or (isinstance(v, float) and 0 < v < math.inf), "a number of seconds above 0"),
+    ),
+    "resume": (lambda v: v in (False, *RESUME), ", ".join(RESUME)),
+    "dry": (lambda v: isinstance(v, bool), "true or false"),
     "installer": (lambda v: v in INSTALLERS, " or ".join(INSTALLERS)),
     "loadgen": (lambda v: isinstance(v, str), "the name of a load generator"),
     "api_key": (lambda _: True, ""),
     "api_key_env": (lambda _: True, ""),
+    "choose": (lambda v: v in CHOICES, " or ".join(CHOICES)),
     "home": (lambda v: v is None or _is_path(v), "a directory; say null or a path"),
     "prefer": (lambda _: True, ""),
     "parity": (lambda v: isinstance(v, dict), "a mapping"),

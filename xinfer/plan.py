@@ -48,6 +48,31 @@ class Artefact(msgspec.Struct, frozen=True, kw_only=True):
 
     path: str
     steps: tuple[Argv, ...]
+    is_model: bool = False
+    """Whether it is a model's folder from elsewhere, which is refused where it needs what was not fetched with it."""
+
+
+HEAD = "$XINFER_HEAD"
+"""Stands for the address of the first of several machines where nobody has said it."""
+
+
+class Node(msgspec.Struct, frozen=True, kw_only=True):
+    """What one of several machines that serve together starts."""
+
+    rank: int
+    commands: tuple[Argv, ...]
+    """In order; the last stays, and is the server on the first machine."""
+    env: dict[str, str]
+
+    def line(self) -> str:
+        """Return it as one line to paste, which fails where the first machine's address is needed and not set."""
+        variables = [f"{name}={_pasted(value)}" for name, value in self.env.items()]
+        return " && ".join(" ".join([*variables, *map(_pasted, command)]) for command in self.commands)
+
+
+def _pasted(word: str) -> str:
+    """Quote a word for a shell, but for the place of the first machine's address."""
+    return f'"${{{HEAD[1:]}:?}}"'.join(shlex.quote(part) if part else "" for part in word.split(HEAD)) or "''"
 
 
 class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,6 +103,8 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
     """The GPUs that share each layer."""
     stages: int = 1
     """The groups of such GPUs that the layers are dealt to."""
+    nodes: tuple[Node, ...] = ()
+    """What each of several machines starts, the first first; none where one machine serves alone."""
     health: str = "/health"
     model: str = ""
     """The name that requests use for the model."""
@@ -119,8 +146,11 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(step for artefact in artefacts if artefact for step in artefact.steps)
 
     def shell(self) -> Iterator[str]:
-        """Yield the lines a person can paste: install commands, then the launch command."""
+        """Yield the lines a person can paste: install commands, then the launch command, or one for each machine."""
         yield from (shlex.join(step) for step in self.install)
+        if self.nodes:
+            yield from (f": machine {node.rank} of {len(self.nodes)}; {node.line()}" for node in self.nodes)
+            return
         variables = [*self.without, *(f"{k}={shlex.quote(v)}" for k, v in self.env.items())]
         yield " ".join([*variables, shlex.join(self.argv)])
 

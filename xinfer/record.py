@@ -12,9 +12,14 @@ import re
 import secrets
 import time
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
+
+from xinfer import apikey
+
+if TYPE_CHECKING:
+    from xinfer.errors import XinferError
 
 Status = Literal["ok", "refused", "failed", "skipped"]
 SCHEMA = 1
@@ -77,9 +82,19 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     """What the engine said after it was measured, to one fixed prompt: two records of a model can be compared by it."""
     parity: dict[str, Any] | None = None
     """What a comparison of engines found (``xinfer.verbs.comparison.Parity``)."""
+    launcher: str | None = None
+    """Who carried the cell to where it was measured (``hydra/launcher=``); null: nobody."""
     files: tuple[str, ...] = ()
     path: str = ""
     """Where this record was written."""
+
+
+def failure(error: XinferError, api_key: str | None = None) -> Failure:
+    """Return an error as it is kept: without the key, whoever repeated it."""
+    return Failure(
+        stage=error.stage, message=apikey.hidden(str(error), api_key), exit_code=error.exit_code,
+        details=tuple(apikey.hidden(line, api_key) for line in error.details),
+    )  # fmt: skip
 
 
 def cell_id(label: str, **defines: Any) -> str:
@@ -105,12 +120,15 @@ def run_id() -> str:
     return f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(3)}"
 
 
-def write(directory: Path, record: Record) -> Record:
-    """Write ``record.json``, so that it is either whole or not there, and return it with its path."""
+def write(directory: Path, record: Record, *, place: Path | None = None) -> Record:
+    """Write ``record.json``, so that it is either whole or not there, and return it with its path.
+
+    ``place`` is where the directory is going to lie, if not where it lies now.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     files = sorted(p.name for p in directory.iterdir() if p.is_file())
     path, partial = directory / "record.json", directory / ".record.json.partial"
-    whole = msgspec.structs.replace(record, files=tuple(files), path=str(path))
+    whole = msgspec.structs.replace(record, files=tuple(files), path=str((place or directory) / path.name))
     body = msgspec.json.format(msgspec.json.encode(whole), indent=1)
     with partial.open("wb") as stream:
         stream.write(body + b"\n")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -52,3 +52,41 @@ class Repeat(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """How narrow: the 95 % interval's length relative to the median."""
     cooldown_s: float = 0.0
     """A pause before each start but the first."""
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a setting must keep to in order to count, in milliseconds; null is no limit."""
+
+    ttft_p50_ms: float | None = None
+    ttft_p99_ms: float | None = None
+    tpot_p50_ms: float | None = None
+    tpot_p99_ms: float | None = None
+    e2e_p50_ms: float | None = None
+    e2e_p99_ms: float | None = None
+
+    def seconds(self) -> dict[str, float]:
+        """Return the limits that there are by the name of their metric, in the record's unit."""
+        known = {name.removesuffix("_ms").replace("_", "."): getattr(self, name) for name in self.__struct_fields__}
+        return {metric: limit / 1000 for metric, limit in known.items() if limit is not None}
+
+
+class Tune(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is looked for among an engine's settings, and for how long."""
+
+    name: str
+    metric: str | None = None
+    """What is made as good as can be; null: nothing is tuned."""
+    slo: Limits = Limits()
+    trials: int = 20
+    """Settings that are measured at most, the plan as it is among them."""
+    minutes: float = 60.0
+    """After so long no other is begun."""
+    repeats: int = 5
+    """How often the plan as it is and the best are measured again, in turns."""
+    lossy: bool = True
+    """Whether what may change the answers is tried too."""
+    space: dict[str, Any] = {}
+    """What to try instead of, or beside, what the plugin declares."""
+    experiment: str | None = None
+    """The name under which the best is kept."""
+    seed: int = 0

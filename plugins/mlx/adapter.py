@@ -100,7 +100,7 @@ class Mlx:
 
 def _check(spec: Spec) -> None:
     """Refuse what MLX does not load."""
-    artefacts.check_folder(spec, "mlx", FORMATS, hubs=("huggingface",))
+    artefacts.check_folder(spec, "mlx", FORMATS)
     if spec.pickled:
         raise ConfigError(f"{spec.id}: mlx reads weights from safetensors files alone, and this model's are pickled")
 

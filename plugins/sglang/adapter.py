@@ -10,7 +10,7 @@ import msgspec
 from xinfer import engines
 from xinfer.errors import ConfigError
 from xinfer.plan import Command, LaunchPlan, Memory
-from xinfer.planning import artefacts, cache, memory, parallel, precision, requirement, spread
+from xinfer.planning import artefacts, cache, memory, nodes, parallel, precision, requirement, spread
 from xinfer.planning.parallel import Splits
 
 from . import advice
@@ -37,9 +37,11 @@ STAGED = {
     *("Qwen2ForCausalLM", "Qwen2MoeForCausalLM"),
 }
 """The catalogue's networks whose layers SGLang can deal to stages (``pp_proxy_tensors`` in its models, 0.5.23)."""
-SPLITS = Splits(tensor=True, staged=frozenset(STAGED))
+SPLITS = Splits(tensor=True, staged=frozenset(STAGED), nodes=True)
 KEPT = 2
 """Tokens of the context that no sequence gets (``max_req_len`` in ``managers/scheduler.py``)."""
+RENDEZVOUS = 20000
+"""The port at which machines find each other, in SGLang's own examples."""
 SPARE = 64
 """Tokens of cache for each slot beyond its context, so that no request waits for the end of another."""
 
@@ -98,6 +100,9 @@ class Sglang:
         _add_variables(command, asked)
         args = {name.replace("_", "-"): value for name, value in settings.args.items()}
         command.override(args, settings.env, RESERVED)
+        parts, count = command.parts, job.hardware.nodes
+        if count > 1:
+            parts["nodes"] = nodes.ranked(parts["argv"], parts["env"], count)
         return LaunchPlan(
             engine=self.name,
             version=engine.version,
@@ -113,7 +118,7 @@ class Sglang:
             request={"ignore_eos": True},
             memory=_memory(asked),
             notes=_notes(asked),
-            **command.parts,
+            **parts,
         )
 
     def advice(self, case: Case) -> Iterator[Advice]:
@@ -199,6 +204,12 @@ def _add_gpus(command: Command, asked: Asked) -> None:
         command.add("--max-total-tokens", settings.kv_tokens, because="engine.kv_tokens")
     if settings.gpu_memory:
         command.add("--mem-fraction-static", settings.gpu_memory, because="engine.gpu_memory")
+    hardware = asked.job.hardware
+    if hardware.nodes > 1:
+        command.add("--nnodes", hardware.nodes, because="hw.nodes=")
+        command.add("--node-rank", 0, because="its own for each machine; 0 answers requests")
+        where = f"{nodes.head(hardware)}:{RENDEZVOUS}"
+        command.add("--dist-init-addr", where, because="the first machine, where the others find it")
 
 
 def _tokens(asked: Asked) -> tuple[int, str]:
@@ -215,8 +226,6 @@ def _add_variables(command: Command, asked: Asked) -> None:
     if asked.weights.needs or asked.job.spec.hub == "local":
         for variable in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
             command.set(variable, 1, because="the model lies on this machine: no hub is asked")
-    elif asked.job.spec.hub == "modelscope":
-        command.set("SGLANG_USE_MODELSCOPE", "true", because="the artefact is on ModelScope")
 
 
 def _reserve(job: Job, settings: Settings, place: Place) -> tuple[float | None, str]:
@@ -224,7 +233,7 @@ def _reserve(job: Job, settings: Settings, place: Place) -> tuple[float | None, 
     has = memory.available(job.hardware, "gpu")
     if has is None:
         return None, "not known: SGLang computes it from the GPU's memory"
-    share = spread.share_of(job, "mem-fraction-static", settings.gpu_memory, 0.0)
+    share = spread.share_of(job.settings, "mem-fraction-static", settings.gpu_memory, 0.0)
     if share:
         return has * (1 - share), f"what a share of {share:g} leaves"
     is_latent = job.spec.shape.kv_lora_rank is not None
@@ -267,4 +276,4 @@ def _notes(asked: Asked) -> tuple[str, ...]:
         ),
         "these commands are for Linux": hardware.os not in {"linux", None},
     }
-    return tuple(remark for remark, applies in remarks.items() if applies)
+    return (*(remark for remark, applies in remarks.items() if applies), *nodes.notes(hardware))

@@ -139,7 +139,7 @@ class Transformers:
 
 def _check(spec: Spec, settings: Settings) -> None:
     """Refuse what this engine does not load, or only with packages that the user must bring."""
-    artefacts.check_folder(spec, "transformers", ("pytorch", "mxfp4", *PACKAGES), hubs=("huggingface",))
+    artefacts.check_folder(spec, "transformers", ("pytorch", "mxfp4", *PACKAGES))
     packages = PACKAGES.get(spec.format or "")
     if packages and settings.python is None:
         needs = f"transformers reads {spec.format} through {packages}, which this plugin does not install"

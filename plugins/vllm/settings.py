@@ -22,3 +22,4 @@ class Settings(engines.Settings, frozen=True, kw_only=True, forbid_unknown_field
     threads: Count | None = None
     kv_gib: Size | None = None
     gpu_memory: Share | None = None
+    executor: Literal["mp", "ray"] | None = None

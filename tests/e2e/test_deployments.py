@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import subprocess
 import time
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 import deployed
 import msgspec
 import pytest
+from debian import installed
 
 from xinfer.deploying import formats
 from xinfer.environments import locks
@@ -47,17 +47,6 @@ SuspendTime=60
 PATIENCE_S = 60
 START_S = 300
 """How long an installation and a start may take."""
-
-
-def installed(program: str, *packages: str) -> str:
-    """Return a program of Debian's, which is installed if it is not there."""
-    if shutil.which(program) is None:
-        for step in (("update", "-q"), ("install", "-y", "-q", "--no-install-recommends", *packages)):
-            variables = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-            subprocess.run(["apt-get", *step], check=True, env=variables, stdout=subprocess.DEVNULL)  # noqa: S607
-    found = shutil.which(program)
-    assert found is not None, f"{program} is in none of {packages}"
-    return found
 
 
 @pytest.fixture(scope="module")

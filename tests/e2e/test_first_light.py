@@ -189,7 +189,7 @@ def test_an_interrupted_run_leaves_no_server_and_no_record(
     )  # fmt: skip
     assert running.stderr is not None
     with running.stderr as lines:
-        assert any("measuring" in line for line in lines)
+        assert any("measuring workload" in line for line in lines)
         assert engines() - before
         running.send_signal(number)
         lines.read()

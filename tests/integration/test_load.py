@@ -14,7 +14,7 @@ import pytest
 
 from xinfer.errors import ConfigError, RequestError
 from xinfer.measuring import load, schedule
-from xinfer.measuring.load import Target, drive, probe
+from xinfer.measuring.load import Target, drive, identity, probe
 from xinfer.measuring.metrics import flags, summarize
 from xinfer.measuring.prompts import Prompts
 from xinfer.measuring.samples import Samples
@@ -257,6 +257,18 @@ def test_a_trace_is_replayed(process: Remote, tmp_path: Path) -> None:
     assert [(s.t_sched - start) // 1_000_000 for s in samples.measured] == [0, 0, 40, 100]
     assert [(s.prompt_tokens, s.completion_tokens) for s in samples.measured] == [m[1:] for m in moments]
     assert flag_ids(samples, **asked) == []
+
+
+def test_a_trace_is_known_by_what_is_in_it(tmp_path: Path) -> None:
+    """A file that was changed makes another cell, and one that has only moved the same."""
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.write_text("a")
+    other.write_text("a")
+    known = identity(workload(load="trace", trace=str(one)))
+    assert known == identity(workload(load="trace", trace=str(other)))
+    other.write_text("b")
+    assert known != identity(workload(load="trace", trace=str(other)))
+    assert identity(workload()) == identity(workload(load="trace", trace=str(tmp_path / "none"))) == {}
 
 
 def test_a_bad_trace_is_refused_before_anything_is_sent(process: Remote, tmp_path: Path) -> None:

@@ -17,15 +17,16 @@ import pytest
 from recorded import repeats, write
 
 from xinfer import cli, engines, flow
+from xinfer.config import launcher
 from xinfer.config.compose import Composer
 from xinfer.environments import removal
 from xinfer.errors import XinferError
 from xinfer.measuring import validity
 from xinfer.testing import model_files
-from xinfer.verbs import compare, table
+from xinfer.verbs import compare, matrix, table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     Ask = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -78,11 +79,18 @@ def test_the_commands_are_found() -> None:
     assert {command.line.verb for command in ASKING if "--help" not in command.argv} == set(table.VERBS) - STARTING
 
 
+def measured(command: Command) -> Sequence[Path]:
+    """Return where the command looks for records."""
+    is_of_records = command.argv[0] in {"compare", "export"}
+    return command.line.paths if is_of_records else ()
+
+
 @pytest.mark.parametrize("command", ASKING, ids=name)
 def test_a_command_does_what_the_readme_says(command: Command, tmp_path: Path) -> None:
     """It answers and touches nothing; where the README expects a refusal, it is one."""
     (tmp_path / "my-model.gguf").write_bytes(model_files.gguf())
-    for number, path in enumerate(command.line.paths if "compare" in command.argv else ()):
+    (tmp_path / "matrix").symlink_to(README.parent / "matrix")
+    for number, path in enumerate(measured(command)):
         write(tmp_path / path, repeats([100.0 + number, 101.0], cell=f"cell-{number}"))
     before = sorted(tmp_path.iterdir())
     environ = {**os.environ, "XINFER_HOME": str(tmp_path / "home")}
@@ -90,7 +98,7 @@ def test_a_command_does_what_the_readme_says(command: Command, tmp_path: Path) -
     done = subprocess.run(words, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
     assert done.returncode == (3 if command.may_be_refused else 0), done.stderr
     assert done.stdout
-    assert bool(done.stderr) is command.may_be_refused
+    assert bool(done.stderr) is (command.may_be_refused or "matrix" in command.argv)  # which says there how many fit
     assert sorted(tmp_path.iterdir()) == before
 
 
@@ -98,7 +106,8 @@ def test_a_command_does_what_the_readme_says(command: Command, tmp_path: Path) -
 def test_a_command_that_starts_something_can_be_planned(command: Command) -> None:
     """Every cell of it is understood, and at least one of them can be carried out."""
     composer = Composer(engines.conf_directories())
-    cells = composer.expand(command.line.overrides) if command.line.multirun else [command.line.overrides]
+    _, overrides = launcher.chosen(command.line.overrides, composer)
+    cells = composer.expand(overrides) if command.line.multirun else [overrides]
     planned = [flow.plan(flow.ask(composer.compose(cell), composer), composer) for cell in cells]
     assert any(each.launch for each in planned)
 
@@ -138,6 +147,14 @@ def columns(text: str, heads: tuple[str, ...]) -> list[list[str]]:
     starts = [lines[first].index(head) for head in heads]
     ends = [*starts[1:], None]
     return [[line[a:b].strip() for a, b in zip(starts, ends, strict=True)] for line in lines[first + 1 :] if line]
+
+
+def test_the_matrix_in_the_readme_is_todays() -> None:
+    """Of the very command that stands above it."""
+    shown = TEXT.partition("<!-- example: matrix -->")[0].rstrip().splitlines()[-1].strip()
+    words = [sys.executable, "-m", "xinfer", *shlex.split(shown.removeprefix(START))]
+    done = subprocess.run(words, cwd=README.parent, capture_output=True, text=True, check=True)
+    assert example("matrix") == done.stdout
 
 
 def test_the_run_in_the_readme_is_a_run() -> None:
@@ -245,9 +262,10 @@ def test_every_exit_code_is_in_the_readme_and_exists() -> None:
 def test_every_override_in_the_readme_is_understood(code: str) -> None:
     """Whatever is shown in the text can be typed."""
     words = [word for word in shlex.split(code) if re.match(r"[\w.]+=\w|~", word)]
-    if {word.partition("=")[0] for word in words} <= {"metric", "allow"}:
-        compare.asked(words)
-        return
+    for own, asked in (({"metric", "allow"}, compare.asked), ({"measure", "filter"}, matrix.asked)):
+        if {word.partition("=")[0] for word in words} <= own:
+            asked(words)
+            return
     base = ["model=qwen2-instruct", "hw=cuda", *(["engine=llama_cpp"] if "engine.build" in code else [])]
     composer = Composer(engines.conf_directories())
     config = composer.compose([*base, *removal.asked(words)[0]])

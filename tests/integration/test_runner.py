@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import itertools
 import json
 import os
 import re
@@ -20,6 +21,7 @@ import psutil
 import pytest
 
 from xinfer.errors import ConfigError, EngineError, RequestError, StartError
+from xinfer.machine import probes
 from xinfer.measuring import crew, placing
 from xinfer.plan import LaunchPlan
 from xinfer.running.runner import running, terminating_as_exception
@@ -427,6 +429,26 @@ def test_a_death_in_use(port: int, log: Path) -> None:
         processes.extend(lose(server, everything(server)[0], signal.SIGKILL))
     assert len(processes) == 4
     assert_nothing_left(processes, port)
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [
+        pytest.param(signal.SIGKILL, "was ended by SIGKILL by the kernel, as memory ran out", id="the-engine"),
+        pytest.param(signal.SIGTERM, "was ended by SIGTERM", id="another-process"),
+    ],
+)
+def test_a_death_for_want_of_memory(
+    port: int, log: Path, monkeypatch: pytest.MonkeyPatch, number: int, expected: str
+) -> None:
+    """The kernel counts whom it ends so; nobody can tell a machine's memory to run out for a test."""
+    kills = itertools.chain([7], itertools.repeat(8))
+    monkeypatch.setattr(probes, "oom_kills", lambda _: next(kills))
+    with (
+        pytest.raises(EngineError, match=f"^fake {expected} while it was in use; "),
+        running(plan(port), log=log) as server,
+    ):
+        lose(server, everything(server)[0], number)
 
 
 def lose(server: Server, process: psutil.Process, number: int) -> list[psutil.Process]:

@@ -134,6 +134,20 @@ def test_no_worker_outlives_xinfer(remote: Remote, number: signal.Signals) -> No
     worker.wait(20)
 
 
+SPAWN = "import sys; from xinfer.testing.reference_server import *; import time\nwith spawned(Behaviour()) as it: "
+SPAWN += "print(it.pid, flush=True); time.sleep(60)"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_no_reference_server_outlives_a_benchmark(number: signal.Signals) -> None:
+    """However that ends."""
+    with subprocess.Popen([sys.executable, "-c", SPAWN], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        server = psutil.Process(int(process.stdout.readline()))
+        process.send_signal(number)
+    server.wait(20)
+
+
 def test_a_key_is_told_to_the_server_alone(remote: Remote) -> None:
     """No list of processes shows it."""
     remote.become(msgspec.structs.replace(SILENT, api_key=KEY))

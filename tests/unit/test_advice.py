@@ -88,6 +88,10 @@ CASES = {
     "too-few-slots": ("engine=llama_cpp hw=cpu engine.slots=1 workload.concurrency=4", "engine.slots=null"),
     "context-unused": ("engine=llama_cpp hw=cpu context_length=8192 hw.memory_gib=0.6", "context_length=256"),
     "idle-gpus": (f"{QWEN} engine=transformers hw=h100 hw.gpus=4", "hw.gpus=1"),
+    "idle-gpus of three machines": (
+        "model=llama-3.1-instruct model.size=405 engine=vllm hw=h100 hw.gpus=5 hw.nodes=3", "hw.gpus=4",
+    ),
+    "one-machine": (f"{QWEN} engine=vllm hw=h100 hw.gpus=4 hw.nodes=2", "hw.nodes=1"),
     "old-engine": (f"engine=vllm hw=cpu engine.version=0.31.0 {TODAY} hw.isa=[avx2]", "engine.version=null"),
     "layers-on-cpu": (f"{QWEN} engine=llama_cpp hw=rtx4090 engine.gpu_layers=20", "engine.gpu_layers=null"),
     "narrow-cache": (
@@ -163,6 +167,7 @@ OTHERWISE = {
         "engine=llama_cpp hw=cpu context_length=8192 workload.input_tokens=4000",
     ],
     "idle-gpus": [f"{QWEN} engine=transformers hw=h100", "engine=llama_cpp hw=cpu"],
+    "one-machine": [f"{QWEN} engine=vllm hw=h100 hw.gpus=4", f"{QWEN} model.size=72 engine=vllm hw=h100 hw.nodes=4"],
     "old-engine": [
         f"engine=vllm hw=cpu engine.version=0.32.0 {TODAY} hw.isa=[avx2]",
         "engine=llama_cpp hw=cpu engine.version=2099.1.1",

@@ -24,7 +24,7 @@ from xinfer.planning.artefacts import (
 )
 
 if TYPE_CHECKING:
-    from xinfer.plan import Argv
+    from xinfer.plan import Argv, Artefact
 
 SPEC = Spec(
     family="qwen2-instruct",
@@ -190,7 +190,44 @@ def test_a_conversion_is_remade_when_its_program_changes(monkeypatch: pytest.Mon
     assert folder(SMOLLM2, home="/h", python="/p", dtype="float32").place not in {before, other}
 
 
-def test_a_folder_of_a_hub_is_left_to_the_engine() -> None:
+def fetched(**changes: Any) -> tuple[Artefact, Artefact, str]:
+    """Return the tool, the folder and its place, of a model on ModelScope."""
+    spec = msgspec.structs.replace(SPEC, format="pytorch", hub="modelscope", **changes)
+    (tool, model), place = folder(spec, home="/h", python="/p", dtype="bfloat16")
+    return tool, model, place
+
+
+def test_a_folder_of_modelscope_is_fetched() -> None:
+    """What describes it comes first, then its weights; no pickles, no Python, no other formats' folders."""
+    tool, model, place = fetched(revision="0123456789abcdef")
+    assert place == model.path == "/h/models/modelscope--Qwen--Qwen2-0.5B-Instruct-GGUF--0123456789ab"
+    assert tool == fetched()[0]
+    begin = (
+        *(f"{tool.path}/bin/modelscope", "download", SPEC.id, "--revision", "0123456789abcdef", "--local-dir", place),
+        *("--exclude", "*/*", "consolidated*", "--include"),
+    )
+    described = ("*.json", "*.jinja", "*.txt", "*.model", "*.model.v*", "*.tiktoken")
+    assert model.steps == ((*begin, *described), (*begin, "*.safetensors"))
+    assert model.is_model
+
+
+def test_what_the_user_trusts_is_fetched_as_well() -> None:
+    """Then nobody refuses it afterwards."""
+    _, coded, _ = fetched(remote_code=True)
+    _, pickled, _ = fetched(pickled=True)
+    assert coded.steps[0][-1] == "*.py"
+    assert pickled.steps[1][-5:] == ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+    assert not coded.is_model
+    assert not pickled.is_model
+
+
+def test_a_folder_without_an_id_is_not_fetched() -> None:
+    """A plan is never made of a guessed name."""
+    with pytest.raises(ConfigError, match=r"the catalogue has no id on a hub$"):
+        fetched(id=None)
+
+
+def test_a_folder_of_hugging_face_is_left_to_the_engine() -> None:
     """The engines have the hub's client inside, and share its cache with everybody."""
     assert folder(SPEC, home="/h", python="/p", dtype="bfloat16") == ((), "Qwen/Qwen2-0.5B-Instruct-GGUF")
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from xinfer import catalog
+from xinfer import catalog, engines
 from xinfer.catalog import Shape, Spec
-from xinfer.config.compose import conf_dir, read
+from xinfer.config.compose import Composer, conf_dir, read
 from xinfer.facts import Hardware
 from xinfer.judging import differences, packs, rules
 from xinfer.judging.disagreement import TODAY
@@ -28,7 +28,7 @@ PAGE, CODE = "xinference-2024-08", "xinference-2024-08-code"
 @cache
 def pack(name: str, **versions: str) -> Pack:
     """Return a pack that judges these versions of engines."""
-    loaded = packs.load(read(conf_dir() / "rules" / f"{name}.yaml"), name)
+    loaded = packs.named(name, Composer(engines.conf_directories()))
     return msgspec.structs.replace(loaded, versions={**loaded.versions, **versions})
 
 

@@ -13,6 +13,7 @@ import pytest
 from recorded import changed, repeats, write
 
 from xinfer import cli, record
+from xinfer.exporting import tables
 from xinfer.measuring import statistics
 from xinfer.verbs import compare
 
@@ -99,6 +100,47 @@ def test_json_has_everything(ask: Ask) -> None:
     assert row["base"] | {"ci": None} == {"n": 5, "median": 100.0, "ci": None, "cv": statistics.centre(SLOW).cv}
     assert row["effect"]["ratio"] == 1.3
     assert (row["corrected_p"], row["verdict"], row["is_flagged"]) == (pytest.approx(2 / 252), "better", False)
+
+
+def test_markdown_has_the_same(ask: Ask) -> None:
+    """For a job's summary: a section for each pair, with what differs and a row for each metric."""
+    out = ask("compare", "runs/cell-a", "runs/cell-b", "format=markdown", "metric=output_tps").stdout.splitlines()
+    side = "smollm2-135m-instruct 0_135 ggufv2 Q4_1 llama_cpp 2026.10 wheel-cpu 5 runs"
+    assert out[:9] == [
+        "#### short: 128 tokens in, 128 out, 1 at once, AMD EPYC, 2 cores",
+        "",
+        f"- A {side} runs/cell-a",
+        f"- B {side} runs/cell-b",
+        "- engine.threads is 1 in A and 2 in B",
+        "",
+        "| metric | A | B | B / A | p | verdict |",
+        "| --- | --- | --- | --- | --- | --- |",
+        (
+            r"| output_tps tok/s | 100.0 \[99.0, 101.0\] | 130.0 \[129.0, 131.0\] | 1.300 \[1.284, 1.317\] | 0.0079 "
+            "| better: +30.0% |"
+        ),
+    ]
+    assert out[10] == tables.escaped(statistics.RULE)
+
+
+def test_markdown_names_what_is_not_compared(runs: Path, ask: Ask) -> None:
+    """In a section of its own; a number that is not there is a dash."""
+    write(runs / "more", [*repeats(FAST, **TWO), changed(cell="cell-c", config__workload__input_tokens=64)])
+    found = ask("compare", "runs/cell-a", "runs/more", "format=markdown", "metric=output_tps,goodput").stdout
+    assert "#### Not compared\n\n- B (cell-c) may not be compared with A (cell-a): " in found
+    assert "| goodput req/s | - | - | - | - | inconclusive: not measured in A and B |" in found
+
+
+def test_something_worse_ends_with_a_code_of_its_own(ask: Ask) -> None:
+    """So that a pipeline stops; what is worse is named after the table."""
+    done = ask("compare", "runs/cell-b", "runs/cell-a", "metric=output_tps,peak_rss")
+    assert done.returncode == 5
+    assert "worse: -23.1%" in done.stdout
+    assert done.stderr == "xinfer: 1 number is worse than in the baseline\n  B (cell-a): output_tps -23.1%\n"
+    done = ask("compare", "runs/cell-b", "runs/cell-a", "format=json")
+    assert done.returncode == 5
+    assert json.loads(done.stdout)["pairs"]
+    assert done.stderr.startswith("xinfer: 4 numbers are worse than in the baseline\n")
 
 
 def test_a_single_run_says_nothing(ask: Ask) -> None:

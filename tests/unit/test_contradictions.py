@@ -68,6 +68,8 @@ def declare(**facts: Any) -> Hardware:
             {"arch": "x86_64", "isa": ["sve"]}, "hw.isa=[sve] contradicts hw.arch=x86_64: sve is", id="arm's-instr"
         ),
         pytest.param({"os": "darwin", "arch": "riscv64"}, "hw.os=darwin contradicts hw.arch=riscv64: ", id="a-mac's"),
+        pytest.param({"gpus": 0, "nodes": 2}, "hw.gpus=0 contradicts hw.nodes=2: ", id="machines-without-gpus"),
+        pytest.param({"head": "10.0.0.5"}, "hw.head=10.0.0.5 contradicts hw.nodes=1: ", id="the-head-of-one"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_refused(facts: dict[str, Any], said: str) -> None:
@@ -82,6 +84,7 @@ def test_what_cannot_be_is_refused(facts: dict[str, Any], said: str) -> None:
     [
         pytest.param({}, id="nothing-is-known"),
         pytest.param({"gpus": 0}, id="no-gpu"),
+        pytest.param({"nodes": 2, "head": "10.0.0.5"}, id="two-machines"),
         pytest.param({"os": "darwin", "gpus": 1, "gpu": {"vendor": "nvidia"}}, id="cuda-on-macos-is-for-the-rules"),
         pytest.param(
             {"os": "darwin", "arch": "x86_64", "apple_silicon": False, "gpu": {"vendor": "amd"}}, id="intel-mac"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
@@ -16,6 +16,9 @@ from xinfer.facts import Gpu, Hardware
 from xinfer.judging import decision, packs
 from xinfer.judging.decision import Decision, Prefer
 from xinfer.planning.parallel import Splits
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 SOURCES = {"page": {"kind": "page", "title": "A guide", "date": "2024-08-14", "where": "example.org/guide"}}
 
@@ -112,6 +115,61 @@ def test_the_order_of_a_device() -> None:
         device = " for cpu" if expected == "any" else ""
         assert made.engine == expected
         assert made.because[0] == f"{expected} is the first in the order of mine{device} that may serve it; {HOLDS}"
+
+
+def fastest(engine: str | None, *seen: object) -> decision.Fastest:
+    """Return who says that an engine is the fastest, and keeps what was asked."""
+
+    def told(options: Sequence[tuple[str, Spec]]) -> tuple[str | None, tuple[str, ...]]:
+        assert [(name, each.format) for name, each in options] == list(seen)
+        return engine, ("that is what was measured",)
+
+    return told
+
+
+BOTH = (("gpu", "pytorch"), ("any", "pytorch"))
+
+
+@pytest.mark.parametrize(
+    ("told", "expected", "because"),
+    [
+        pytest.param(
+            fastest("any", *BOTH), "any",
+            f"any was measured to be the fastest on this machine of those that may serve it; {HOLDS}",
+            id="the-fastest",
+        ),
+        pytest.param(
+            fastest("gpu", *BOTH), "gpu",
+            f"gpu was measured to be the fastest on this machine of those that may serve it; {HOLDS}",
+            id="the-first-if-it-is-the-fastest",
+        ),
+        pytest.param(fastest(None, *BOTH), "gpu", f"gpu {FIRST}; {HOLDS}", id="the-first-where-nobody-knows"),
+    ],
+)  # fmt: skip
+def test_a_choice_by_measurement(told: decision.Fastest, expected: str, because: str) -> None:
+    """Whoever knows is asked for the engines that may serve, the documented choice first, and is quoted."""
+    made = decision.decide(PACK, [spec()], LINUX, PREFER, engine=None, broken={}, tokens=0, fastest=told)
+    assert (made.engine, *made.because) == (expected, because, "that is what was measured")
+
+
+def test_a_choice_by_measurement_is_between_artefacts_too() -> None:
+    """Each engine with what it would serve; what is not sure to be served is no option."""
+    candidates = [spec(form="gptq", quantization="Int4"), derived("ggufv2", "Q4_0")]
+    told = fastest("any", ("gpu", "gptq"), ("any", "ggufv2"))
+    made = decision.decide(PACK, candidates, LINUX, PREFER, engine=None, broken={}, tokens=0, fastest=told)
+    assert (made.engine, made.spec.format) == ("any", "ggufv2")
+    assert f"{MADE_HERE} any" in made.because
+    unsure = fastest(None, ("any", "pytorch"))
+    decision.decide(PACK, [spec()], SOMETHING, PREFER, engine=None, broken={}, tokens=0, fastest=unsure)
+
+
+def test_an_engine_that_was_asked_for_is_not_measured_against_others() -> None:
+    """There is nothing to choose; nor where nothing may serve."""
+    made = decision.decide(PACK, [spec()], LINUX, PREFER, engine="any", broken={}, tokens=0, fastest=fastest("gpu"))
+    assert made.because == (f"any was asked for; {HOLDS}",)
+    mlx = [spec(form="mlx")]
+    made = decision.decide(PACK, mlx, LINUX, PREFER, engine=None, broken={}, tokens=0, fastest=fastest("gpu"))
+    assert made.engine is None
 
 
 def test_every_engine_is_judged_on_the_chosen_artefact() -> None:
@@ -406,7 +464,7 @@ def derived(form: str, quantization: str = "none") -> Spec:
 
 
 IN_THIS_FORMAT = "the first of prefer.quantizations in this format that"
-MADE_HERE = "this artefact is made on this machine: no published one got as good a verdict"
+MADE_HERE = "this artefact is made on this machine: no published one got as good a verdict for"
 
 
 @pytest.mark.parametrize(
@@ -420,13 +478,13 @@ MADE_HERE = "this artefact is made on this machine: no published one got as good
         ),
         pytest.param(
             [derived("pytorch"), spec(form="ggufv2", quantization="Q4_0")], LINUX, "gpu", ("gpu", "pytorch", True),
-            (MADE_HERE, "format pytorch: the first of prefer.formats that gpu may serve and that is made here",
+            (f"{MADE_HERE} gpu", "format pytorch: the first of prefer.formats that gpu may serve and that is made here",
              f"quantization none: {IN_THIS_FORMAT} gpu may serve and that is made here"),
             id="what-is-made-here-where-nothing-published-will-do",
         ),
         pytest.param(
             [derived("pytorch"), spec(form="gptq", quantization="Int4")], SOMETHING, None, ("any", "pytorch", True),
-            (MADE_HERE, "format pytorch: the first of prefer.formats that any may serve and that is made here",
+            (f"{MADE_HERE} any", "format pytorch: the first of prefer.formats that any may serve and that is made here",
              f"quantization none: {IN_THIS_FORMAT} any may serve and that is made here"),
             id="a-yes-for-what-is-made-here-comes-before-an-unknown",
         ),
@@ -437,7 +495,7 @@ MADE_HERE = "this artefact is made on this machine: no published one got as good
             id="among-the-unknown-what-is-published-comes-first-too",
         ),
         pytest.param(
-            [derived("gptq", "Int4")], SOMETHING, "gpu", ("gpu", "gptq", True), (MADE_HERE,),
+            [derived("gptq", "Int4")], SOMETHING, "gpu", ("gpu", "gptq", True), (f"{MADE_HERE} gpu",),
             id="the-only-one-is-made-here",
         ),
     ],

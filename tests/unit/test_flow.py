@@ -141,6 +141,8 @@ class HardwareDocument(Closed):
     isa: list[str] | None
     apple_silicon: bool | None
     gpus: int | None
+    nodes: int
+    head: str | None
     gpu: GpuDocument
 
 
@@ -167,6 +169,13 @@ class MemoryDocument(Closed):
 class ArtefactDocument(Closed):
     path: str
     steps: list[list[str]]
+    is_model: bool
+
+
+class NodeDocument(Closed):
+    rank: int
+    commands: list[list[str]]
+    env: dict[str, str]
 
 
 class LaunchDocument(Closed):
@@ -187,6 +196,7 @@ class LaunchDocument(Closed):
     device: Literal["cpu", "gpu"]
     tensor: int
     stages: int
+    nodes: list[NodeDocument]
     health: str
     model: str
     key_variables: dict[str, str]

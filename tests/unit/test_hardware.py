@@ -319,6 +319,7 @@ def test_declared_refuses_what_is_no_mapping() -> None:
         pytest.param(asked(), SERVER, (), id="null-demands-nothing"),
         pytest.param(asked(), NOTHING, (), id="null-demands-nothing-of-the-unknown"),
         pytest.param(asked(gpus=0), made(SERVER, gpus=2, gpu=H100), (), id="gpus-may-be-left-idle"),
+        pytest.param(asked(nodes=2), SERVER, ("2 machines (one found)",), id="this-is-one-machine"),
         pytest.param(
             asked(gpus=0, gpu=Gpu(memory_gib=999)), made(SERVER, gpus=2, gpu=H100), (), id="no-gpus-need-no-memory"
         ),

@@ -20,38 +20,48 @@ CORE = Path(xinfer.__file__).parent
 PLUGINS = engines.get("vllm").conf.parent.parent
 ROOMS = {
     "errors apikey spec facts plan guard": "",
-    "document overrides compose spelling": "config",
+    "document overrides parts compose pieces launcher spelling": "config",
     "bounds shape catalog engines": "",
     "probes contradictions accelerators hardware devices counters disturbance fingerprint pagecache": "machine",
-    "dimensions mixture bits cache memory parallel room spread precision installers artefacts requirement": "planning",
+    "dimensions mixture bits cache memory parallel nodes room spread precision installers artefacts requirement "
+    "tunables": "planning",
     "versions predicates recall rules packs releases decision alternatives changes disagreement "
     "differences supplement": "judging",
     "advice": "planning",
     "keys": "",
-    "limits naming gguf safetensors packing keeping network files contents web hub source": "sources",
+    "limits naming gguf safetensors packing keeping network files contents fetched web hub source": "sources",
     "news remedies steps locks packages environment storage removal": "environments",
-    "weights server runner": "running",
+    "weights server runner deadline": "running",
     "processes usage resources corpus samples framing wire stream client schedule metronome "
     "orders worker tokens vocabulary cuts capabilities prompts placing crew capacity load distribution statistics "
-    "validity metrics": "measuring",
+    "validity metrics quantity": "measuring",
     "work tensors ceilings roofline conditions": "measuring",
     "bound prediction": "planning",
     "foreign vllm_bench sglang_bench guidellm aiperf llama_bench peers running": "loadgens",
     "answers dialects agreement interview scoring": "parity",
     "recipe deployment once dumping container shell compose kubernetes slurm systemd formats": "deploying",
-    "record history comparability external flow forecast judgement": "",
-    "outlook report artefact grid diff variation why candidates choose panel comparison ranking compare "
-    "cell start sweep serve provisioning table": "verbs",
+    "record comparability evidence history external flow forecast judgement expectation matrix": "",
+    "workflow": "deploying",
+    "job work launcher pool batch cluster launchers": "launching",
+    "outlook report": "verbs",
+    "subject github_action_benchmark bencher openmetrics pytest_benchmark tables formats": "exporting",
+    "artefact grid diff variation why candidates choose panel comparison ranking compare export "
+    "cell start earlier agenda sweep trials tuned tuning dispatch matrix serve provisioning table": "verbs",
+    "errand": "launching",
     "cli __main__": "",
 }
 """Every module of the core, left to right, and its room; a new one is put where it belongs."""
 LAYERS = tuple(f"{room}.{module}" if room else module for modules, room in ROOMS.items() for module in modules.split())
 ENGINES = {"vllm", "torch", "sglang", "mlx", "mlx_lm", "llama_cpp", "transformers", "xllamacpp"}
 THIRD_PARTY = {
-    "hydra": {"config.compose"},
-    "omegaconf": {"config.compose"},
+    "hydra": {"config.compose", "config.launcher", "config.pieces"},
+    "omegaconf": {"config.compose", "config.launcher", "config.pieces"},
+    "joblib": {"launching.pool"},
+    "submitit": {"launching.batch"},
+    "ray": {"launching.cluster"},
     "httptools": {"measuring.framing"},
     "numpy": {"measuring.statistics"},
+    "optuna": {"verbs.trials"},
     "uvloop": {"measuring.worker"},
     "pynvml": {"machine.accelerators", "machine.devices"},
     "packaging": {"judging.predicates", "judging.versions"},
@@ -73,6 +83,8 @@ THIRD_PARTY = {
     "msgspec": set(LAYERS),
 }
 """Which modules may know a package of somebody else's."""
+EXTRAS = {"joblib", "submitit", "ray", "optuna"}
+"""Those of them that nobody needs who does not ask for them."""
 METERS = {"processor.py": {"numpy"}, "accelerator.py": {"torch"}}
 """Programs that run in processes of their own, the second by an engine's interpreter; they import nothing of ours."""
 CONVERSIONS = {
@@ -181,10 +193,11 @@ def test_the_package_itself_imports_next_to_nothing() -> None:
 def test_every_package_is_a_dependency() -> None:
     """What the core may import is what the distribution asks for, and nothing more is."""
     project = tomllib.loads(text(CORE.parent / "pyproject.toml"))["project"]
-    names = {"pynvml": "nvidia-ml-py", "yaml": "pyyaml", "hydra": "hydra-core"}
-    wanted = {names.get(package, package) for package in THIRD_PARTY}
+    names = {"pynvml": "nvidia-ml-py", "yaml": "pyyaml", "hydra": "hydra-core", "optuna": "tune"}
+    wanted = {names.get(package, package) for package in THIRD_PARTY.keys() - EXTRAS}
     asked = {dependency.partition(">=")[0] for dependency in project["dependencies"]}
     assert asked == wanted
+    assert project["optional-dependencies"].keys() >= {names.get(package, package) for package in EXTRAS}
 
 
 def plugin_modules() -> Iterator[str]:
@@ -225,8 +238,8 @@ def test_a_meter_runs_without_us(program: str) -> None:
     assert {path.name for path in (CORE / "meters").glob("*.py")} == {"__init__.py", *METERS}
 
 
-CONTRACT = {"contract", "survey", "subject", "demands", "traces", "shared_memory", "wire"}
-"""The modules of the engines' contract, which start what a plan says, and so know the core."""
+CONTRACT = {"contract", "survey", "subject", "demands", "traces", "shared_memory", "wire", "pytest_plugin"}
+"""The modules of the engines' contract, which start what a plan says, and so know the core; and the one of matrices."""
 
 
 @pytest.mark.parametrize("path", sorted(CORE.glob("testing/*.py")), ids=lambda path: path.stem)
@@ -237,7 +250,7 @@ def test_the_test_servers_stand_alone(path: Path) -> None:
     assert theirs(text(path)) <= ({"msgspec", "psutil", "pytest"} if is_contract else {"msgspec", "uvloop"})
 
 
-def test_only_the_contract_needs_pytest() -> None:
+def test_only_what_makes_tests_needs_pytest() -> None:
     """Whoever starts a test server, or checks a stream, needs none."""
     paths = CORE.rglob("*.py")
-    assert {path.stem for path in paths if "pytest" in theirs(text(path))} == {"contract"}
+    assert {path.stem for path in paths if "pytest" in theirs(text(path))} == {"contract", "pytest_plugin"}

@@ -228,8 +228,8 @@ def test_the_models_own_code() -> None:
             "/a: mlx reads weights from safetensors files alone, and this model's are pickled", id="pickles",
         ),
         pytest.param(
-            changed(YI, hub="modelscope"), None,
-            "mlx loads from huggingface, not modelscope; say model.hub=huggingface", id="another-hub",
+            changed(YI, hub="csghub"), None,
+            "mlx loads from huggingface or modelscope, not csghub; say model.hub=huggingface", id="another-hub",
         ),
     ],
 )  # fmt: skip

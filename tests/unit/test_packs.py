@@ -146,7 +146,7 @@ def test_doubt(more: dict[str, str], doubt: str | None) -> None:
 # --- what is refused ---
 
 
-PACK_KEYS = "name, title, date, catalog, versions, releases, sources, families, preference, engines, build_flags"
+PACK_KEYS = "name, title, date, catalog, parts, versions, releases, sources, families, preference, engines, build_flags"
 RULE_KEYS = (
     "fact, eq, ne, in, not_in, ge, le, divides, contains, version, text_ge, text_gt, has, present, all, any, not, "
     "when, since, until, otherwise, conflict, source, at, fix"

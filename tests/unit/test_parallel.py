@@ -327,4 +327,94 @@ def test_what_the_user_may_not_say(shape: Shape, splits: Splits, args: dict[str,
 def test_what_adapters_declare() -> None:
     """One that says nothing, or something else, is left out."""
     adapters = {"a": SimpleNamespace(splits=LAYERS), "b": SimpleNamespace(), "c": SimpleNamespace(splits="many")}
-    assert parallel.declared(adapters) == {"a": LAYERS}
+    assert parallel.declared(adapters, {}) == {"a": LAYERS}
+
+
+def test_the_share_that_adapters_declare() -> None:
+    """It goes by the user's settings."""
+    adapter = SimpleNamespace(splits=LAYERS, share=lambda settings: settings["half"] / 2)
+    assert parallel.declared({"a": adapter}, {"half": 1.0}) == {"a": LAYERS._replace(share=0.5)}
+
+
+# --- over several machines ---
+
+
+@pytest.mark.parametrize(
+    ("shape", "splits", "gpus", "nodes", "expected"),
+    [
+        pytest.param(LLAMA, BOTH, 2, 2, [(1, 2), (2, 2), (1, 4)], id="stages-on-each-machine"),
+        pytest.param(Shape(heads=9, kv_heads=3, layers=3), LAYERS, 2, 2, [(1, 2)], id="no-more-stages-than-layers"),
+        pytest.param(LLAMA, TENSORS, 8, 2, [(2, 1), (4, 1), (8, 1), (16, 1)], id="layers-that-cannot-be-dealt"),
+        pytest.param(Shape(heads=32, kv_heads=8), LAYERS, 1, 2, [(2, 1)], id="layers-that-are-not-known"),
+        pytest.param(QWEN2_7B, TENSORS, 1, 3, [], id="none"),
+    ],
+)
+def test_across(shape: Shape, splits: Splits, gpus: int, nodes: int, expected: list[tuple[int, int]]) -> None:
+    """GPUs that share a layer are in one machine, unless the layers cannot be dealt."""
+    assert parallel.across(shape, gpus, nodes, splits) == [Place(*way) for way in expected]
+
+
+@pytest.mark.parametrize(
+    ("splits", "needed", "place", "why", "least"),
+    [
+        pytest.param(BOTH, 1, (1, 2), "2 of 8 GPUs on 2 machines; 2 stages, one on each machine: between stages little "
+                     "passes, within a layer much", 1, id="as-few-as-both-machines-take"),
+        pytest.param(BOTH, 3, (2, 2), "4 of 8 GPUs on 2 machines; 2 stages, one on each machine: between stages little "
+                     "passes, within a layer much", 3, id="a-layer-on-two-of-one-machine"),
+        pytest.param(BOTH, 9, (4, 2), "all 8 GPUs of 2 machines; 2 stages, one on each machine: between stages little "
+                     "passes, within a layer much", 9, id="too-few-so-all-and-it-is-said-how-many"),
+        pytest.param(TENSORS, 3, (4, 1), "4 of 8 GPUs on 2 machines; the layers cannot be dealt, so that all machines "
+                     "share each; 32 heads and 8 kv heads split evenly", 4, id="over-the-network"),
+    ],
+)  # fmt: skip
+def test_choose_across(splits: Splits, needed: int, place: tuple[int, int], why: str, least: int | None) -> None:
+    """The fewest stages, then the fewest GPUs, that hold it; all where those are too few."""
+    found = parallel.choose_across(LLAMA, 4, 2, splits, holding(needed))
+    assert (found.place, found.least, found.nodes) == (Place(*place), least, 2)
+    assert (found.stages_why if found.stages > 1 else found.tensor_why) == why
+
+
+def test_stages_that_share_a_machine() -> None:
+    """Seven heads leave one way to use three GPUs of a machine."""
+    found = parallel.choose_across(Shape(heads=7, kv_heads=7, layers=30), 3, 2, Splits(staged=None), holding(6))
+    assert (found.place, found.stages_why[:49]) == (Place(1, 6), "all 6 GPUs of 2 machines; 6 stages, 3 on each mac")
+
+
+def test_machines_that_nothing_splits_over() -> None:
+    """It is said before anything is planned."""
+    with pytest.raises(ConfigError, match=r"^hw\.nodes=3: 28 heads and 4 kv heads do not split over them, and the "):
+        parallel.choose_across(QWEN2_7B, 1, 3, TENSORS, holding(1))
+
+
+@pytest.mark.parametrize(
+    ("args", "place"),
+    [
+        pytest.param({"tp": 2, "pp": 2}, (2, 2), id="a-stage-on-each"),
+        pytest.param({"tp": 4}, (4, 1), id="half-of-each-layer-on-each"),
+        pytest.param({"tp": 3, "pp": 1}, None, id="three-on-two-machines"),
+        pytest.param({"tp": 1, "pp": 3}, None, id="three-stages-on-two-machines"),
+    ],
+)
+def test_what_the_user_says_of_several_machines(args: dict[str, object], place: tuple[int, int] | None) -> None:
+    """Each machine has as many GPUs of it."""
+    shape = Shape(architecture="LlamaForCausalLM", layers=32, heads=12, kv_heads=12)
+    if place is None:
+        with pytest.raises(ConfigError, match=r" GPUs cannot be dealt to 2 machines alike; say engine\.args\."):
+            parallel.asked(shape, 8, BOTH, args, FLAGS, 2)
+        return
+    found = parallel.asked(shape, 8, BOTH, args, FLAGS, 2)
+    assert found is not None
+    assert (found.place, found.nodes) == (Place(*place), 2)
+
+
+def test_engines_of_one_machine() -> None:
+    """Those that can serve from several are named."""
+    splits = {"a": TENSORS, "b": Splits(nodes=True), "c": Splits(nodes=True)}
+    two = Hardware(profile="p", nodes=2)
+    parallel.check_nodes("b", two, splits)
+    parallel.check_nodes("a", Hardware(profile="p"), splits)
+    for name in ("a", "unknown"):
+        with pytest.raises(ConfigError, match=rf"^{name} serves from one machine; hw\.nodes=2 is for engine=b or c$"):
+            parallel.check_nodes(name, two, splits)
+    with pytest.raises(ConfigError, match=r"is for engine=none that is installed$"):
+        parallel.check_nodes("a", two, {})

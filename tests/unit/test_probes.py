@@ -346,3 +346,21 @@ def test_allowed_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_number(digits: str | None, value: int | None) -> None:
     """Only digits are a number."""
     assert probes.number(digits) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param("nr_free_pages 7\noom_kill 3\nunevictable_pgs_culled 0\n", 3, id="as-the-kernel-says"),
+        pytest.param("nr_free_pages 7\n", None, id="an-older-kernel"),
+        pytest.param(None, None, id="no-such-file"),
+    ],
+)
+def test_how_many_processes_were_ended_for_want_of_memory(
+    tmp_path: Path, text: str | None, expected: int | None
+) -> None:
+    """Null where nobody counts."""
+    (tmp_path / "proc").mkdir()
+    if text is not None:
+        (tmp_path / "proc/vmstat").write_text(text)
+    assert probes.oom_kills(tmp_path) == expected

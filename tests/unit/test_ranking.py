@@ -15,9 +15,10 @@ from xinfer.history import Cell
 from xinfer.loadgens.foreign import Inproc
 from xinfer.measuring import statistics
 from xinfer.measuring.metrics import Metrics
+from xinfer.measuring.quantity import METRICS
 from xinfer.record import Failure
 from xinfer.verbs import ranking
-from xinfer.verbs.ranking import METRICS, USUAL, Contestant, Pair
+from xinfer.verbs.ranking import USUAL, Contestant, Pair
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

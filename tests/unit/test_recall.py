@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xinfer.config.compose import conf_dir, read
+from xinfer import engines
+from xinfer.config.compose import Composer, conf_dir
 from xinfer.facts import FACTS
 from xinfer.judging import packs, recall
 from xinfer.judging.recall import remembered
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
     from xinfer.judging.rules import Pack
 
-PACKS = {path.stem: packs.load(read(path), str(path)) for path in sorted((conf_dir() / "rules").glob("*.yaml"))}
+COMPOSER = Composer(engines.conf_directories())
+PACKS = {path.stem: packs.named(path.stem, COMPOSER) for path in sorted((conf_dir() / "rules").glob("*.yaml"))}
 ordinary = settings(derandomize=True, database=None, deadline=None, max_examples=200)
 
 

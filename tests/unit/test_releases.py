@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import platform
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from xinfer import engines
-from xinfer.facts import Gpu, Hardware
+from xinfer.facts import FACTS, Gpu, Hardware
 from xinfer.judging import packs, releases
 
 if TYPE_CHECKING:
@@ -49,9 +50,41 @@ def pack(**more: Any) -> Pack:
 def test_the_version_of_an_engine(machine: Hardware, node: dict[str, Any], version: str | None) -> None:
     """A typed one wins, then the one that would be installed on the machine, then the pack's."""
     settled = releases.settled(pack(), machine, node)
+    assert settled.interpreter is None, "that of another machine is not known"
     assert settled.versions["vllm"] == version
     chosen = node.get("version") if node["name"] == "auto" else None
     assert settled.versions["markov"] == (chosen or "7.0"), "an engine without a plugin has the pack's"
+
+
+@pytest.mark.parametrize(
+    ("node", "version"),
+    [
+        pytest.param({"name": "auto"}, "0.1.0", id="its-own"),
+        pytest.param({"name": "vllm", "version": "0.23.0"}, "0.23.0", id="what-was-typed"),
+        pytest.param({"name": "vllm", "python": "/mine/python"}, None, id="the-users-own-is-not-known"),
+    ],
+)
+def test_a_pack_about_a_day_judges_the_versions_of_that_day(node: dict[str, Any], version: str | None) -> None:
+    """Not the ones that would be installed today; of engines that it says nothing of, those."""
+    settled = releases.settled(pack(catalog="2024-08"), CARD, node)
+    assert (settled.versions["vllm"], settled.versions["mlx"]) == (version, "0.32.2")
+
+
+@pytest.mark.parametrize(
+    ("node", "expected"),
+    [
+        pytest.param({"name": "auto"}, platform.python_version(), id="xinfers-own"),
+        pytest.param({"name": "vllm", "python": "/mine/python"}, None, id="the-users-own-is-not-known"),
+    ],
+)
+def test_the_python_of_this_machine(node: dict[str, Any], expected: str | None) -> None:
+    """Environments are made with the one that runs xinfer; a condition may ask for it and for nothing else."""
+    rule = {"fact": "engine.interpreter", "version": ">=3.0", "source": "page"}
+    asking = pack(engines={"vllm": {"it": rule}}, versions={})
+    settled = releases.settled(asking, CARD, node, is_here=True)
+    assert settled.interpreter == expected
+    (finding,) = settled.judge("vllm", dict.fromkeys(FACTS)).findings
+    assert (finding.result, finding.observed) == ("met" if expected else "unknown", expected)
 
 
 def test_a_pack_that_asks_for_no_version_is_left_as_it_is() -> None:

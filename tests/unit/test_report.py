@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
@@ -14,6 +14,9 @@ from xinfer.facts import Gpu, Hardware
 from xinfer.plan import Artefact, LaunchPlan, Memory
 from xinfer.record import Failure, Record
 from xinfer.verbs import report
+
+if TYPE_CHECKING:
+    from conftest import Ask
 
 SPEC = Spec(family="f", size="1_5", format="gptq", quantization="Int4", hub="huggingface", id="a/b-{quantization}")
 
@@ -346,3 +349,15 @@ def test_a_family_is_a_row() -> None:
 def test_one_line(text: str, line: str) -> None:
     """A message is one line, whatever the values in it are."""
     assert report.one_line(text) == line
+
+
+def test_a_plan_for_several_machines(ask: Ask) -> None:
+    """The machine is named as several, and each has its line."""
+    words = ("model=qwen2-instruct", "model.size=72", "model.format=pytorch", "hw=h100", "hw.gpus=4", "hw.nodes=2")
+    said = ask("plan", *words).stdout
+    assert " on h100: 2 machines of linux, 4 x NVIDIA H100" in said
+    first, second = said.partition("launch, a line for each machine\n")[2].splitlines()[:2]
+    assert first.startswith("  : machine 0 of 2; VLLM_HOST_IP=")
+    assert second.startswith("  : machine 1 of 2; ")
+    assert "one of 2 GPUs" in said
+    assert "each of 4 of 2 x 4 x NVIDIA H100" in said

@@ -71,6 +71,26 @@ def test_heads_that_are_not_known() -> None:
 
 
 @pytest.mark.parametrize(
+    ("gpus", "engine", "size", "exceeded"),
+    [
+        pytest.param(2, "tensors", "20", True, id="one-that-serves-from-one-machine"),
+        pytest.param(2, "several", "20", False, id="one-that-serves-from-both"),
+        pytest.param(1, "several", "13", False, id="a-gpu-of-each"),
+        pytest.param(1, "tensors", "13", True, id="a-gpu-of-one"),
+        pytest.param(2, None, "20", False, id="any"),
+        pytest.param(2, None, "40", True, id="all-are-too-few"),
+    ],
+)
+def test_several_machines(gpus: int, engine: str | None, size: str, exceeded: bool) -> None:  # noqa: FBT001
+    """Their memory counts together for engines that can use it."""
+    hardware = Hardware(profile="p", gpus=gpus, nodes=2, gpu=Gpu(vendor="nvidia", memory_gib=16.0))
+    able = Splits(tensor=True, staged=None, nodes=True)
+    found = Room(hardware, tokens=0, splits={**SPLITS, "several": able})
+    assert found.is_exceeded(spec(size), engine) is exceeded
+    assert str(found) == ("2 x 2 x 16 GiB" if gpus == 2 else "2 x 16 GiB")
+
+
+@pytest.mark.parametrize(
     ("found", "text"),
     [
         (room(4), "4 x 16 GiB"),
@@ -82,3 +102,26 @@ def test_heads_that_are_not_known() -> None:
 def test_what_it_is_called(found: Room, text: str) -> None:
     """GPUs by number and size; memory that all share by its size."""
     assert str(found) == text
+
+
+@pytest.mark.parametrize(
+    ("gpus", "share", "vendor", "exceeded"),
+    [
+        pytest.param(1, 1.0, "nvidia", False, id="all-of-it-holds-14-gib"),
+        pytest.param(1, 0.8, "nvidia", True, id="less-does-not"),
+        pytest.param(2, 0.8, "nvidia", False, id="of-two-it-does"),
+        pytest.param(2, 0.3, "nvidia", True, id="too-little-of-two"),
+        pytest.param(1, 0.5, "apple", False, id="a-gpu-without-memory-of-its-own-has-no-share"),
+    ],
+)
+def test_the_share_that_an_engine_takes(gpus: int, share: float, vendor: str, exceeded: bool) -> None:  # noqa: FBT001
+    """Of a GPU's own memory, not more counts."""
+    hardware = Hardware(profile="p", gpus=gpus, gpu=Gpu(vendor=vendor, memory_gib=16.0), memory_gib=20.0)  # type: ignore[arg-type]
+    found = Room(hardware, tokens=0, splits={"e": Splits(tensor=True, share=share)})
+    assert found.is_exceeded(spec("7.4"), "e") is exceeded
+
+
+def test_main_memory_has_no_shares() -> None:
+    """What an engine takes of a GPU says nothing about it."""
+    hardware = Hardware(profile="p", gpus=0, memory_gib=16.0)
+    assert Room(hardware, tokens=0, splits={"e": Splits(share=0.5)}).is_exceeded(spec("7.4"), "e") is False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import subprocess
 
 import deployed
 import pytest
@@ -63,3 +64,23 @@ def test_the_key_comes_from_whoever_submits(case: str, lines: list[str]) -> None
 def test_what_the_server_must_not_inherit() -> None:
     """Slurm hands the submitter's whole environment on."""
     assert "\nunset VLLM_CPU_KVCACHE_SPACE\n" in deployed.text(deployed.CASES["vllm-cpu"], "slurm")
+
+
+@pytest.mark.parametrize("head", ["", " hw.head=10.0.0.5"])
+def test_several_nodes(head: str) -> None:
+    """One task on each starts what that one has to, and the first one's address is found out unless it is said."""
+    typed = f"model=qwen2-instruct model.size=72 hw=h100 hw.gpus=4 hw.nodes=2 engine=vllm{head}"
+    script = deployed.text(typed, "slurm")
+    asked = directives(script)
+    assert {name: asked[name] for name in ("nodes", "ntasks", "ntasks-per-node", "gpus-per-node")} == {
+        "nodes": "2", "ntasks": "2", "ntasks-per-node": "1", "gpus-per-node": "2",
+    }  # fmt: skip
+    assert ("export XINFER_HEAD=" in script) == (not head)
+    body = script.partition("<<'END' || true\n")[2].partition("\nEND\n")[0]
+    for text in (script, body):
+        subprocess.run(["bash", "-n", "-c", text], check=True)  # noqa: S607
+    lines = [line.strip() for line in body.splitlines()]
+    assert lines[:3] == ["set -euo pipefail", 'case "$SLURM_NODEID" in', "0)"]
+    nodes = deployed.deployment(typed).launch.nodes
+    assert [lines[3], lines[6]] == [node.line() for node in nodes]
+    assert script.endswith('\nexec srun --nodes=2 --ntasks-per-node=1 --kill-on-bad-exit=1 bash -c "$NODE"\n')

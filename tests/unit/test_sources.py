@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from xinfer import catalog
-from xinfer.config.compose import conf_dir, read
+from xinfer import catalog, engines
+from xinfer.config.compose import Composer, conf_dir, read
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 HARDWARE = sorted(path.stem for path in (conf_dir() / "hw").glob("*.yaml"))
-PACKS = sorted(path.stem for path in (conf_dir() / "rules").glob("*.yaml"))
+COMPOSER = Composer(engines.conf_directories())
+PACKS = [name for name in COMPOSER.options("rules") if "engines" in read(COMPOSER.file("rules", name))]
+"""Every file with rules; what is made of others has none of its own."""
 FAMILIES = catalog.load(conf_dir() / "model")
 FIGURES = ("os_version", "cpu", "cores", "memory_gib", "bandwidth_gbs", "isa")
 """What a profile says of a machine that is sold; a system, or how many devices there are, is what it is asked for."""
@@ -56,7 +58,7 @@ def profiles() -> Iterator[tuple[str, str | None]]:
 def rules() -> Iterator[tuple[str, str | None]]:
     """Name each rule with the document that its source is, and where in that it stands."""
     for name in PACKS:
-        pack = read(conf_dir() / "rules" / f"{name}.yaml")
+        pack = read(COMPOSER.file("rules", name))
         for engine, conditions in pack["engines"].items():
             for key, rule in conditions.items():
                 for source in filter(None, (rule["source"], rule.get("conflict"))):

@@ -88,4 +88,22 @@ def test_the_users_own_word_must_be_legal() -> None:
 )
 def test_share(args: dict[str, Any], asked: float | None, expected: float) -> None:
     """The flag counts, then the setting, then what the engine does by itself."""
-    assert spread.share_of(job(**args), "share", asked, 0.92) == expected
+    assert spread.share_of(job(**args).settings, "share", asked, 0.92) == expected
+
+
+def test_several_machines() -> None:
+    """Each has stages of its own, on as few GPUs as hold them; the user's own flags count there too."""
+    two = msgspec.structs.replace(JOB, hardware=msgspec.structs.replace(JOB.hardware, nodes=2))
+    found = spread.spread(two, SPLITS, "bfloat16", has_gib=16.0)
+    assert (found.split.place, found.split.nodes) == (Place(1, 2), 2)
+    own = msgspec.structs.replace(two, settings={"name": "e", "args": {"tp": 8}})
+    assert spread.spread(own, SPLITS, "bfloat16", has_gib=16.0).split.place == Place(8, 1)
+
+
+@pytest.mark.parametrize("flag", ["nnodes", "node_rank", "dist-init-addr"])
+def test_how_machines_find_each_other(flag: str) -> None:
+    """The plan says that, once it is for several."""
+    args = {"name": "e", "args": {flag: 1}}
+    two = msgspec.structs.replace(JOB, hardware=msgspec.structs.replace(JOB.hardware, nodes=2), settings=args)
+    with pytest.raises(ConfigError, match=r": hw\.nodes= and hw\.head= set this flag; leave it out$"):
+        spread.spread(two, SPLITS, "bfloat16", has_gib=16.0)

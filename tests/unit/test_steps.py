@@ -19,6 +19,7 @@ from xinfer.environments.steps import title
         pytest.param("/p -m pip install --index-url https://i a==1 b==2", "installing a==1 b==2", id="two-packages"),
         pytest.param("env CMAKE_ARGS=-DX=1 Y=2 /p -m pip install -v c==3", "installing c==3", id="behind-variables"),
         pytest.param("/e/bin/hf download org/m f.gguf --local-dir /d", "downloading org/m f.gguf", id="a-download"),
+        pytest.param("/e/bin/modelscope download org/m --local-dir /d", "downloading org/m", id="a-folder"),
         pytest.param(
             "/t/python -I /c/gguf_to_folder.py /m/a.gguf /m/s-bf16-1a bfloat16", "making s-bf16-1a", id="a-format"
         ),

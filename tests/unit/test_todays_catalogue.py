@@ -6,9 +6,10 @@ from functools import cache
 
 import pytest
 
-from xinfer import catalog
+from xinfer import catalog, engines
 from xinfer.catalog import Family, Shape, Spec
-from xinfer.config.compose import conf_dir, read
+from xinfer.config.compose import Composer, conf_dir, read
+from xinfer.judging.disagreement import TODAY
 
 DAY = "2026-10"
 ASKED_FOR = [
@@ -111,7 +112,7 @@ def test_a_split_file_names_the_others() -> None:
 
 def test_every_architecture_is_one_that_a_rule_knows() -> None:
     """All but a few classes are named in today's pack or in the table of names; the others are judged unknown."""
-    table, pack = read(conf_dir() / "architectures.yaml"), str(read(conf_dir() / "rules" / "engines-2026-11.yaml"))
+    table, pack = read(conf_dir() / "architectures.yaml"), str(Composer(engines.conf_directories()).rules(TODAY))
     classes = {shape.architecture for *_, shape in today() if shape.architecture}
     unknown = {name for name in classes if name not in pack and name not in table["gguf"].values()}
     assert len(unknown) <= len(classes) / 2

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from xinfer import catalog
+from xinfer import catalog, engines
 from xinfer.catalog import Shape, Spec
 from xinfer.config.compose import Composer, conf_dir, read
 from xinfer.facts import Gpu, Hardware
@@ -27,7 +27,7 @@ ENGINES = ("vllm", "sglang", "transformers", "llama_cpp", "mlx")
 
 @cache
 def pack() -> Pack:
-    return packs.load(read(conf_dir() / "rules" / f"{TODAY}.yaml"), TODAY)
+    return packs.named(TODAY, Composer(engines.conf_directories()))
 
 
 @cache
@@ -80,9 +80,10 @@ def judge(engine: str, where: str, what: str) -> Verdict:
 
 
 def gathered(what: str, where: str) -> dict[str, Any]:
-    """Return the facts of an artefact on a machine, which may end in ``@`` and the engine's version."""
-    name, _, version = where.partition("@")
-    return rules.gather(artefact(what), machine(name), version=version or None)
+    """Return the facts of an artefact on a machine: ``@`` is before the engine's version, ``/`` before Python's."""
+    place, _, interpreter = where.partition("/")
+    name, _, version = place.partition("@")
+    return rules.gather(artefact(what), machine(name), version=version or None, interpreter=interpreter or None)
 
 
 # --- which engine serves what, where ---
@@ -91,7 +92,8 @@ TABLE: dict[str, dict[str, dict[str, str]]] = {
     "vllm": {
         "pytorch none": {
             "h100": "yes", "t4": "yes", "rtx4090": "yes", "a100-80g": "yes", "rocm": "yes", "server": "yes",
-            "amx-server": "yes", "arm-server": "yes",
+            "amx-server": "yes", "arm-server": "yes", "rocm/3.12.3": "yes", "rocm/3.11.9": "no rocm-python",
+            "rocm/3.13.0": "no rocm-python", "h100/3.11.9": "yes", "server/3.13.0": "yes",
             "cuda": "unknown compute-capability", "cpu": "unknown cpu-build", "intel-gpu": "unknown device",
             "v100": "no compute-capability", "old-server": "no cpu-build", "windows": "no linux",
             "apple": "no linux", "m3-max": "no linux", "intel-mac": "no linux",
@@ -143,13 +145,14 @@ TABLE: dict[str, dict[str, dict[str, str]]] = {
     },
     "sglang": {
         "pytorch none": {
-            "h100": "yes", "t4": "yes", "server": "yes", "old-server": "yes", "arm-server": "yes", "cpu": "yes",
-            "cuda": "unknown compute-capability", "rocm": "unknown device", "intel-gpu": "unknown device",
+            "h100": "yes", "t4": "unknown turing", "server": "yes", "old-server": "yes", "arm-server": "yes",
+            "cpu": "yes", "cuda": "unknown compute-capability", "rocm": "unknown device", "intel-gpu": "unknown device",
             "v100": "no compute-capability", "apple": "no linux", "windows": "no linux",
         },
         "pytorch 8-bit": {"h100": "no pytorch-quantization"},
         "awq Int4": {
-            "h100": "yes", "t4": "yes", "amx-server": "yes", "server": "no cpu-quantized", "rocm": "unknown device",
+            "h100": "yes", "t4": "unknown turing", "amx-server": "yes", "server": "no cpu-quantized",
+            "rocm": "unknown device",
         },
         "awq Int8": {"h100": "no awq-quantization"},
         "gptq Int4": {
@@ -405,5 +408,5 @@ def test_no_engine_is_asked_by_family() -> None:
     asked: set[Any] = {fact for judged in pack().engines.values() for condition in judged for fact in condition.facts}
     assert asked == {
         "model.format", "model.quantization", "model.architecture", "hw.os", "hw.arch", "hw.isa", "hw.device",
-        "hw.compute_capability", "hw.apple_silicon", "engine.own", "engine.version",
+        "hw.compute_capability", "hw.apple_silicon", "engine.own", "engine.version", "engine.interpreter",
     }  # fmt: skip

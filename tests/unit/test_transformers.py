@@ -328,8 +328,9 @@ def test_the_models_own_code() -> None:
     ("spec", "message"),
     [
         pytest.param(
-            changed(QWEN2, hub="modelscope"),
-            "transformers loads from huggingface, not modelscope; say model.hub=huggingface", id="another-hub",
+            changed(QWEN2, hub="csghub"),
+            "transformers loads from huggingface or modelscope, not csghub; say model.hub=huggingface",
+            id="another-hub",
         ),
         pytest.param(
             changed(QWEN2, format="ggufv2"),

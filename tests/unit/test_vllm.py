@@ -15,6 +15,7 @@ from xinfer.engines import Job
 from xinfer.errors import ConfigError
 from xinfer.facts import Gpu, Hardware
 from xinfer.plan import LaunchPlan
+from xinfer.planning import parallel
 from xinfer.spec import Workload
 
 ENGINE = engines.get("vllm")
@@ -402,3 +403,35 @@ def test_other_systems() -> None:
 def test_the_key() -> None:
     """VLLM reads it from its environment: no process shows it."""
     assert engines.key_variables(ENGINE) == {"VLLM_API_KEY": "{key}"}
+
+
+def test_what_starts_several_machines() -> None:
+    """A setting for them does nothing on one."""
+    with pytest.raises(ConfigError, match=r"^engine\.executor=ray is for several machines; say hw\.nodes=2 or more$"):
+        plan(H100, QWEN2, executor="ray")
+
+
+def test_ray_offers_no_more_than_is_used() -> None:
+    """Else it would put the stages of both machines on one; each finds out its own address."""
+    two = msgspec.structs.replace(H100, gpus=8, nodes=2, head="10.0.0.5")
+    launch = plan(two, QWEN2, executor="ray", python="/mine/python")
+    (start, serve), (join,) = (node.commands for node in launch.nodes)
+    assert (start[:2], join[:2], serve) == (("/mine/ray", "start"), ("/mine/ray", "start"), launch.argv)
+    each = str(launch.tensor * launch.stages // 2)
+    assert start[-2:] == ("--num-gpus", each)
+    assert join[2:] == ("--address", "10.0.0.5:6379", "--num-gpus", each, "--block")
+    assert [node.env.get("VLLM_HOST_IP") for node in launch.nodes] == ["10.0.0.5", None]
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        pytest.param({}, 0.92, id="its-own"),
+        pytest.param({"gpu_memory": 0.8}, 0.8, id="the-setting"),
+        pytest.param({"args": {"gpu_memory_utilization": 0.7}, "gpu_memory": 0.8}, 0.7, id="the-flag"),
+        pytest.param({"kv_gib": 4.0}, 1.0, id="the-cache-is-said-instead"),
+    ],
+)
+def test_the_share_of_a_gpu(settings: dict[str, Any], expected: float) -> None:
+    """A network that does not fit into it is not chosen."""
+    assert parallel.declared({"vllm": ENGINE}, settings)["vllm"].share == expected

@@ -91,6 +91,11 @@ VLLM = ("engine=vllm", "model=qwen2-instruct")
         ),
         pytest.param((*VLLM, "hw=cuda", "hw.os=windows"), "hw.os=linux", id="a-system"),
         pytest.param(
+            (*VLLM, "hw=rocm", "hw.detect=true", "rules=vllm", "rules.engines.vllm.rocm-python.version='<3'"),
+            "engine.python=/path/to/python",
+            id="an-interpreter-that-there-is-a-wheel-for",
+        ),
+        pytest.param(
             (*VLLM, "hw=cpu", "hw.os=windows"), "hw=cuda hw.os=linux", id="what-was-typed-beside-another-machine"
         ),
         pytest.param(

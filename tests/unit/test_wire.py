@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 import pytest
+import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -337,3 +338,19 @@ def test_many_responses_at_once_have_less_room_each(
         assert recording.failure == failure
 
     run(act)
+
+
+def test_a_time_out_while_connecting_leaves_no_connection() -> None:
+    """Wherever it falls."""
+
+    async def act() -> None:
+        server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+        wire = Wire(*server.sockets[0].getsockname())
+        for number in range(200):
+            await wire.exchange(b"request", timeout_s=number * 1e-5)
+        await wire.close()
+        assert wire.opened == set()
+        server.close()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(act())

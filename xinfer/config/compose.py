@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
@@ -25,9 +25,10 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from xinfer import apikey
-from xinfer.config.document import pack, read, unpack
+from xinfer.config.document import pack, read, seal, unpack
 from xinfer.config.overrides import LABELS, NAMES, Override, quote, several
 from xinfer.config.overrides import read as read_override
+from xinfer.config.parts import whole
 from xinfer.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
@@ -62,11 +63,30 @@ class Composer:
 
     def file(self, group: str, name: str) -> Path:
         """Return the YAML file of a group's option."""
-        for directory in self.directories:
-            path = directory / group / f"{name}.yaml"
-            if path.is_file() and not name.startswith("_"):
-                return path
-        raise ConfigError(f"there is no {LABELS[group]} {name!r}{nearest(name, self.options(group))}")
+        path = self._find(group, name)
+        if path is None:
+            raise ConfigError(f"there is no {LABELS[group]} {name!r}{nearest(name, self.options(group))}")
+        return path
+
+    def _find(self, group: str, name: str) -> Path | None:
+        paths = (directory / group / f"{name}.yaml" for directory in self.directories)
+        return None if name.startswith("_") else next((path for path in paths if path.is_file()), None)
+
+    def rules(self, name: str) -> dict[str, Any]:
+        """Return a rule pack as it is written, over its parts."""
+        path = self.file("rules", name)
+        return self.over_parts(read(path), path)
+
+    def over_parts(self, body: dict[str, Any], path: Path, inside: tuple[Path, ...] = ()) -> dict[str, Any]:
+        """Lay a rule pack over its parts; one that nobody has is an engine without rules, as its plugin is missing."""
+        if path in inside:
+            raise ConfigError(f"{path}: is a part of itself")
+
+        def part(name: str) -> dict[str, Any]:
+            found = self._find("rules", name)
+            return self.over_parts(read(found), found, (*inside, path)) if found else {"engines": {name: {}}}
+
+        return whole(body, str(path), part)
 
     def compose(self, overrides: Sequence[str]) -> dict[str, Any]:
         """Return the configuration as a plain mapping with every interpolation resolved."""
@@ -75,7 +95,8 @@ class Composer:
             override.check(self.options)
             if override.is_forbidden_removal:
                 raise ConfigError(self._no_removal(override, typed))
-        _register(self.directories)  # Hydra has one search path for a process
+        is_sealed = not any("rules." in override.text or override.key == "experiment" for override in typed)
+        _register(self, is_sealed=is_sealed)  # Hydra has one search path for a process
         try:
             with initialize_config_dir(str(conf_dir()), version_base="1.3", job_name="xinfer"):
                 config = hydra_compose("config", overrides=[override.quoted() for override in typed])
@@ -186,6 +207,10 @@ def _paths(node: Any, prefix: str = "") -> Iterator[str]:
 class _Source(FileConfigSource):
     """A configuration source that reads with libyaml."""
 
+    composer: ClassVar[Composer]
+    is_sealed: ClassVar[bool]
+    """Whether nothing overrides what stands in a rule pack."""
+
     @staticmethod
     def scheme() -> str:
         return "xinfer"
@@ -197,7 +222,14 @@ class _Source(FileConfigSource):
 
     def load_config(self, config_path: str) -> ConfigResult:
         path = Path(self.path) / self._normalize_file_name(config_path)
-        body = pack(_named(path, config_path))
+        body = named(path, config_path)
+        if config_path.startswith("rules/"):
+            body = self.composer.over_parts(body, path)
+            if "defaults" in body:  # what it names is read next, and lies under it
+                _Source.is_sealed = False
+            body = seal(body) if self.is_sealed else pack(body)
+        else:
+            body = pack(body)
         with path.open(encoding="utf-8") as stream:
             header = self._get_header_dict(stream.read(512))
         try:
@@ -207,7 +239,7 @@ class _Source(FileConfigSource):
         return ConfigResult(config=config, path=f"xinfer://{self.path}", provider=self.provider, header=header)
 
 
-def _named(path: Path, config_path: str) -> dict[str, Any]:
+def named(path: Path, config_path: str) -> dict[str, Any]:
     """Read a file that is one of several to choose from; it bears its own name, whether it says so or not."""
     body = read(path)
     group, _, name = config_path.removesuffix(".yaml").partition("/")
@@ -219,12 +251,13 @@ def _named(path: Path, config_path: str) -> dict[str, Any]:
     return {key: name, **body}
 
 
-def _register(directories: Sequence[Path]) -> None:
+def _register(composer: Composer, *, is_sealed: bool) -> None:
     """Put the directories in front of Hydra's search path."""
+    _Source.composer, _Source.is_sealed = composer, is_sealed
 
     class XinferSearchPath(SearchPathPlugin):
         def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-            for directory in directories:  # each is put right in front of "main"
+            for directory in composer.directories:  # each is put right in front of "main"
                 search_path.prepend(provider="xinfer", path=f"xinfer://{directory}", anchor="main")
 
     plugins = Plugins.instance()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 import yaml
@@ -59,10 +59,16 @@ _Loader.yaml_implicit_resolvers = {
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
 
 
-def read(path: Path) -> dict[str, Any]:
+class _Texts(_Loader):
+    """Reads every value as the text that stands there, as the command line has it."""
+
+    yaml_implicit_resolvers: ClassVar[dict[Any, Any]] = {}
+
+
+def read(path: Path, *, as_text: bool = False) -> dict[str, Any]:
     """Load a file that holds a mapping, or nothing; ConfigError names the file and what is wrong where."""
     try:
-        body = yaml.load(_text(path), _Loader)  # noqa: S506 -- _Loader is a SafeLoader
+        body = yaml.load(_text(path), _Texts if as_text else _Loader)  # noqa: S506 -- both are SafeLoaders
         _check(body, path)
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
@@ -110,9 +116,18 @@ def pack(node: Any) -> Any:
     if isinstance(node, dict):
         return {key: value if key == "defaults" else pack(value) for key, value in node.items()}
     if isinstance(node, list) and (len(node) > _LONG or any(isinstance(item, dict) for item in node)):
-        packed = msgspec.json.encode(node).decode()
-        return node if "${" in packed else _PACKED + packed
+        return _packed(node)
     return node
+
+
+def seal(body: dict[str, Any]) -> dict[str, Any]:
+    """Pack the mappings of a file as well, of which nothing is overridden: a rule pack has a thousand values."""
+    return {key: _packed(value) if isinstance(value, dict) else pack({key: value})[key] for key, value in body.items()}
+
+
+def _packed(node: Any) -> Any:
+    text = msgspec.json.encode(node).decode()
+    return node if "${" in text else _PACKED + text
 
 
 def unpack(node: Any) -> Any:

@@ -15,9 +15,12 @@ if TYPE_CHECKING:
 
 LABELS = {
     "model": "model", "hw": "machine profile", "engine": "engine", "workload": "workload", "rules": "rule pack",
-    "experiment": "experiment",
+    "experiment": "experiment", "tune": "tuning",
 }  # fmt: skip
 """The groups: folders of YAML files, one of which is chosen by name; and what one of them is called."""
+
+LAUNCHER = "hydra/launcher"
+"""The one group of Hydra's own that may be chosen from."""
 
 _FORM = re.compile(r"(?P<sign>\+{1,2}|~)?(?P<key>[^=]*)(?:=(?P<value>.*))?", re.DOTALL)
 _TEXTS = re.compile(
@@ -26,11 +29,11 @@ _TEXTS = re.compile(
     r"|engine\.(?:version|python|url|model|api_key_env|index)|catalog|home|runs|api_key(?:_env)?"
 )
 """Keys whose value is text whatever it looks like: Hydra reads 1_5 as 15 and 3.10 as 3.1."""
-_OPEN = re.compile(r"(?:engine\.(?:args|env|request)\..+|model\.(?:size|format|quantization|hub))")
+_OPEN = re.compile(r"(?:engine\.(?:args|env|request)\..+|model\.(?:size|format|quantization|hub)|tune\.space\..+)")
 """Keys that need not be there already: an engine's own flags, and choices that a user's model file may leave out."""
 NAMES = {
     "model.family": "model", "hw.profile": "hw", "engine.name": "engine", "workload.name": "workload",
-    "rules.name": "rules",
+    "rules.name": "rules", "tune.name": "tune",
 }  # fmt: skip
 """What each file of a group is called in itself: the name by which it is chosen."""
 _RULE = re.compile(r"rules\.engines\..+")
@@ -71,6 +74,8 @@ class Override(NamedTuple):
 
     def check(self, options: Callable[[str], tuple[str, ...]]) -> None:
         """Refuse a name that does not exist before Hydra says so in ten lines; ``options`` lists a group's names."""
+        if is_of_launcher(self.key):
+            raise ConfigError(f"{self.key} says who carries the cells of a sweep; say -m in front")
         if re.match(r"hydra\b", self.key):
             raise ConfigError(f"{self.key} is a setting of Hydra's own, and has no effect here")
         if self.key in NAMES and self.sign != "~":
@@ -100,6 +105,11 @@ def read(text: str) -> Override:
     except UnicodeEncodeError as error:
         raise ConfigError(f"{text!r} is not valid UTF-8") from error
     return Override(text, form["sign"] or "", form["key"], form["value"])
+
+
+def is_of_launcher(key: str) -> bool:
+    """Say whether a key is about who carries a sweep, which Hydra calls its launcher."""
+    return key == LAUNCHER or key.startswith("hydra.launcher.")
 
 
 def quote(text: str) -> str:

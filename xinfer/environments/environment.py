@@ -22,6 +22,7 @@ import msgspec
 from xinfer.environments import locks, packages, steps
 from xinfer.errors import ProvisionError
 from xinfer.planning.artefacts import CONVERT
+from xinfer.sources import fetched
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -202,8 +203,10 @@ def _make(artefact: Artefact, plan: LaunchPlan, progress: Progress, log: IO[byte
                 _complete(source, plan, progress, log)
                 stack.enter_context(_kept(source))
             start_s = time.monotonic()
-            for step in artefact.steps:
+            for number, step in enumerate(artefact.steps, 1):
                 steps.run(step, progress=progress, log=log, hold=lock)
+                if artefact.is_model:
+                    fetched.check(directory, is_whole=number == len(artefact.steps))
         _check(artefact, plan)
         is_environment = (directory / "pyvenv.cfg").is_file()
         found = Marker(

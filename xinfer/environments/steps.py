@@ -12,7 +12,7 @@ import sys
 import time
 from collections import deque
 from contextlib import suppress
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,7 +63,7 @@ def title(step: Argv) -> str:
         more = f" and {len(named) - NAMED + 1} more" if len(named) > NAMED else ""
         return f"installing {' '.join(named[: NAMED - 1] if more else named)}{more}"
     if words[1:2] == ("download",):
-        return f"downloading {' '.join(words[2:4])}"
+        return f"downloading {' '.join(takewhile(lambda word: not word.startswith('-'), words[2:4]))}"
     if CONVERSION.fullmatch(Path(words[2]).stem if len(words) > PLACE else ""):
         return f"making {Path(words[PLACE]).name}"
     return f"running {name}"

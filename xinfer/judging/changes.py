@@ -29,7 +29,7 @@ MOST = 3
 Set = frozenset[Change]
 _LEAST = {"hw.gpu.compute_capability", "hw.gpus", "hw.memory_gib", "hw.gpu.memory_gib", "hw.cores"}
 """Keys of which the least that does is enough."""
-_VERSION = "engine.version"
+_VERSIONS = {"engine.version", "engine.interpreter"}
 _NO_SPEC = Spec(family="", size=None, format=None, quantization=None, hub=None, id=None)
 _NO_MACHINE = Hardware(profile="")
 
@@ -44,7 +44,7 @@ class Point(NamedTuple):
     """Where it is changed."""
 
 
-Version = Callable[[Hardware, Mapping[str, Any]], str | None]
+Versions = Callable[[Hardware, Mapping[str, Any]], Mapping[str, str | None]]
 Fits = Callable[[tuple[Spec, ...], Point], bool | None]
 """Whether what the planner chooses of some artefacts fits a machine; null where that is not known."""
 
@@ -73,9 +73,9 @@ class _Part(NamedTuple):
 class Judge:
     """What one engine's conditions say of a point; what is alike for them is judged once."""
 
-    def __init__(self, pack: Pack, engine: str, version: Version | None = None) -> None:
-        """Take what tells the version that a machine would have with some settings; without it, one that is set."""
-        self._version = version or (lambda _, settings: settings.get("version"))
+    def __init__(self, pack: Pack, engine: str, versions: Versions | None = None) -> None:
+        """Take what tells the facts that a machine and some settings decide together; without it, what is set."""
+        self._told = versions or (lambda _, settings: {"engine.version": settings.get("version")})
         self._conditions = pack.engines[engine]
         self._names = tuple(dict.fromkeys(name for condition in self._conditions for name in condition.facts))
         parts = ("model", "hw", "engine")
@@ -83,7 +83,7 @@ class Judge:
         joint = [condition for condition in self._conditions if len(_asked(condition)) > 1]
         self._joint = [(condition, itemgetter(*condition.facts)) for condition in joint]
         self._parts: dict[int, _Part] = {}
-        self._versions: dict[tuple[int, int], str | None] = {}
+        self._versions: dict[tuple[int, int], Mapping[str, str | None]] = {}
         self._answers: dict[tuple[Any, ...], bool] = {}
         self._met: dict[tuple[Any, ...], bool] = {}
 
@@ -94,7 +94,7 @@ class Judge:
             return ()
         pair = id(point.hardware), id(point.settings)
         if pair not in self._versions:
-            self._versions[pair] = self._version(point.hardware, point.settings)
+            self._versions[pair] = self._told(point.hardware, point.settings)
         parts = machine, settings, self._versions[pair]
         return tuple(spec for spec in point.specs if self._serves(self._part("model", spec), *parts))
 
@@ -133,10 +133,10 @@ class Judge:
             self._parts[id(subject)] = found
         return found
 
-    def _serves(self, model: _Part, machine: _Part, settings: _Part, version: str | None) -> bool:
-        key = (model.key, machine.key, settings.key, version)
+    def _serves(self, model: _Part, machine: _Part, settings: _Part, versions: Mapping[str, str | None]) -> bool:
+        key = (model.key, machine.key, settings.key, *versions.values())
         if key not in self._answers:
-            facts = {**model.facts, **_only("hw", machine.facts), **_only("engine", settings.facts), _VERSION: version}
+            facts = {**model.facts, **_only("hw", machine.facts), **_only("engine", settings.facts), **versions}
             met = (self._is_met(condition, values(facts), facts) for condition, values in self._joint)
             self._answers[key] = model.is_hopeful and all(met)
         return self._answers[key]
@@ -277,9 +277,9 @@ def _amounts(changes: Set) -> list[float]:
 
 
 def _asked(condition: Condition) -> set[str]:
-    """Return the parts of a cell that a condition asks about; the version depends on the machine."""
+    """Return the parts of a cell that a condition asks about; the versions depend on the machine."""
     parts = {name.partition(".")[0] for name in condition.facts}
-    return parts | {"hw", "engine"} if _VERSION in condition.facts else parts
+    return parts if _VERSIONS.isdisjoint(condition.facts) else parts | {"hw", "engine"}
 
 
 def _is_met(condition: Condition, facts: Mapping[str, Any]) -> bool:

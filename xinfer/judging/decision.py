@@ -8,7 +8,7 @@ is made here is taken only where none that is published is judged as well.
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -19,11 +19,13 @@ from xinfer.judging.rules import Finding, Source, Verdict
 from xinfer.planning.room import Room
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from xinfer.facts import Hardware
     from xinfer.judging.rules import Pack
     from xinfer.planning.parallel import Splits
+
+    Fastest = Callable[[Sequence[tuple[str, Spec]]], tuple[str | None, tuple[str, ...]]]
 
 _XINFER = Source(kind="xinfer", title="xinfer", date="", where="xinfer/judging/decision.py")
 
@@ -59,12 +61,14 @@ def decide(  # noqa: PLR0913 -- all that a choice depends on, by name
     python: str | None = None,
     sequences: int = 1,
     splits: Mapping[str, Splits] | None = None,
+    fastest: Fastest | None = None,
 ) -> Decision:
     """Judge every candidate for every engine and choose; ``engine`` forces one.
 
     ``broken`` maps engines whose plugin does not import to the error; they are *unknown*. ``python`` is the user's own
     interpreter for the engine. ``tokens`` are those of all ``sequences`` together; ``splits`` say over how many GPUs
-    each engine spreads a network, one that it leaves out over all of them.
+    each engine spreads a network, one that it leaves out over all of them. ``fastest`` knows which of several engines,
+    each with what it would serve and the documented choice first, was measured to be the fastest, if any, and why.
     """
     if engine is not None and engine not in pack.engines and engine not in broken:
         message = f"rule pack {pack.name} has no rules for engine {engine!r}{nearest(engine, pack.engines)}"
@@ -74,21 +78,47 @@ def decide(  # noqa: PLR0913 -- all that a choice depends on, by name
     order = (engine,) if engine else pack.order(hardware)
     gathered = [(each, rules.gather(each, hardware, python=python)) for each in ordered if each.format is not None]
     working = [name for name in order if name not in broken]
-    chosen = _choose(pack, working, gathered, room)
+    chosen, told = _choose(pack, working, gathered, room), _Told()
+    if chosen and fastest and engine is None:
+        options = [chosen, *_others(pack, working, gathered, room, chosen)]
+        told = _Told(*fastest([(name, spec) for name, spec, _ in options]))
+        chosen = next((option for option in options if option[0] == told.engine), chosen)
     spec = chosen[1] if chosen else ordered[0]
     verdicts = tuple(judge_all(pack, spec, hardware, broken, python))
     if chosen is None:
         because = _refusal(pack, spec, verdicts, engine)
         return Decision(engine=None, spec=spec, rules=pack.name, because=because, verdicts=verdicts)
     first = _choose(pack, working, gathered, None)
-    because = tuple(_because((pack, engine, prefer), chosen, first, ordered, room, hardware))
+    because = tuple(_because((pack, engine, prefer), chosen, first, told, ordered, room, hardware))
     return Decision(engine=chosen[0], spec=spec, rules=pack.name, because=because, verdicts=verdicts)
+
+
+class _Told(NamedTuple):
+    """What is known of speed: the engine that was found to be the fastest, if any was, and what was found."""
+
+    engine: str | None = None
+    because: tuple[str, ...] = ()
+
+
+def _others(
+    pack: Pack,
+    order: Sequence[str],
+    gathered: Sequence[tuple[Spec, Mapping[str, Any]]],
+    room: Room,
+    chosen: tuple[str, Spec, str],
+) -> Iterator[tuple[str, Spec, str]]:
+    """Yield every other engine that may serve, with what it would serve, if all is known and it fits as well."""
+    for name in order:
+        found = None if name == chosen[0] else _choose(pack, (name,), gathered, room)
+        if found and found[2] == "yes" and room.is_exceeded(found[1], name) <= room.is_exceeded(chosen[1], chosen[0]):
+            yield found
 
 
 def _because(
     made: tuple[Pack, str | None, Prefer],
     chosen: tuple[str, Spec, str],
     first: tuple[str, Spec, str] | None,
+    told: _Told,
     ordered: Sequence[Spec],
     room: Room,
     hardware: Hardware,
@@ -99,11 +129,14 @@ def _because(
     place = f" for {hardware.device}" if hardware.device in pack.preferences else ""
     asked = "was asked for" if engine else f"is the first in the order of {pack.name}{place} that may serve it"
     exceeds = room.is_exceeded(spec, name)
-    if first is None or first[0] == name:
+    if told.engine:
+        yield f"{name} was measured to be the fastest on this machine of those that may serve it; {held}"
+    elif first is None or first[0] == name:
         yield f"{name} {asked}; {held}"
     else:
         yield f"{name} {asked} in {room}; {held}"
         yield f"{first[0]} comes before it in that order, but what it would serve is known to exceed {room}"
+    yield from told.because
     yield from _choices(name, spec, ordered, room, prefer, exceeds=exceeds)
     if exceeds:
         yield f"nothing that may be served is known to fit: all of it exceeds {room}"
@@ -198,7 +231,7 @@ def _choices(
     if any(each.derived is not spec.derived for each in ordered):
         may += " and that is made here" if spec.derived else " and that is published"
     if spec.derived:
-        yield "this artefact is made on this machine: no published one got as good a verdict"
+        yield f"this artefact is made on this machine: no published one got as good a verdict for {engine}"
     size = "nearest to prefer.size_b; memory is not known"
     if has is not None:
         size = f"the smallest in this format; known to exceed {has:g} GiB"

@@ -28,7 +28,7 @@ Answer = Literal["yes", "no", "unknown"]
 Kind = Literal["page", "code", "xinfer"]
 
 _RESULT: dict[bool | None, Result] = {True: "met", False: "failed", None: "unknown"}
-_VERSION = "engine.version"
+_VERSION, _INTERPRETER = "engine.version", "engine.interpreter"
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -175,13 +175,16 @@ class Pack(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     versions: dict[str, str | None] = {}
     """The version of each engine that is judged where the facts have none; ``releases.settled`` makes it the one that
     would be installed."""
+    interpreter: str | None = None
+    """The version of the Python that environments are made with; ``releases.settled`` knows it on this machine."""
     releases: dict[str, tuple[str, ...]] = {}
     """Versions of each engine that the pack tells apart, oldest first."""
 
     @property
     def is_versioned(self) -> bool:
-        """Whether the version of an engine matters to any condition."""
-        return any(_VERSION in each.facts for conditions in self.engines.values() for each in conditions)
+        """Whether the version of an engine, or of its interpreter, matters to any condition."""
+        asked = {name for conditions in self.engines.values() for each in conditions for name in each.facts}
+        return not asked.isdisjoint((_VERSION, _INTERPRETER))
 
     def judge(self, engine: str, facts: Mapping[str, Any]) -> Verdict:
         """Return the verdict on one engine, with a finding of each of its conditions."""
@@ -195,11 +198,10 @@ class Pack(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         }
 
     def _evaluate(self, engine: str, facts: Mapping[str, Any]) -> Verdict:
-        """Judge the version in the facts, else the pack's."""
-        version = self.versions.get(engine)
-        if version is not None and facts.get(_VERSION) is None:
-            facts = {**facts, _VERSION: version}
-        return evaluate(engine, self.engines[engine], facts)
+        """Judge the versions in the facts, else the pack's."""
+        own = ((_VERSION, self.versions.get(engine)), (_INTERPRETER, self.interpreter))
+        added = {name: version for name, version in own if version is not None and facts.get(name) is None}
+        return evaluate(engine, self.engines[engine], {**facts, **added} if added else facts)
 
     def order(self, hardware: Hardware) -> tuple[str, ...]:
         """Return every engine in the order of preference on a machine; those without a place come last."""
@@ -248,6 +250,7 @@ def gather(spec: Spec, hardware: Hardware, **engine: Any) -> dict[str, Any]:
         "hw.compute_capability": None if gpu.compute_capability is None else float(gpu.compute_capability),
         "engine.version": engine.get("version"),
         "engine.own": engine.get("python") is not None,
+        "engine.interpreter": engine.get("interpreter"),
     }
     if spec.note and spec.format is None:
         facts["?model"] = spec.note

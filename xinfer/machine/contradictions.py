@@ -51,6 +51,10 @@ def _of_gpus(declared: Hardware) -> Iterator[Contradiction]:
             for name in gpu.__struct_fields__
             if getattr(gpu, name) is not None
         )
+    if declared.gpus == 0 and declared.nodes > 1:
+        yield Contradiction("gpus", "nodes", "what is served by several machines together is spread over their GPUs")
+    if declared.head is not None and declared.nodes == 1:
+        yield Contradiction("head", "nodes", "there is nobody else to reach it")
     if gpu.vendor == "apple" and (declared.gpus or 0) > 1:
         yield Contradiction("gpus", "gpu.vendor", "a Mac has one GPU of Apple's")
     if gpu.compute_capability is not None and gpu.vendor not in (None, "nvidia"):

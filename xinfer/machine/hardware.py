@@ -39,6 +39,8 @@ _KEYS: dict[str, tuple[Any, str]] = {
     "isa": (tuple[Isa, ...], f"a list of any of {', '.join(ISA)}"),
     "apple_silicon": (bool, "true or false"),
     "gpus": (Annotated[int, msgspec.Meta(ge=0, le=1024)], "a whole number from 0 to 1024"),
+    "nodes": (Annotated[int, msgspec.Meta(ge=1, le=1024)], "a whole number from 1 to 1024"),
+    "head": (Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,3}(\.[0-9]{1,3}){3}$")], "an IPv4 address"),
     "gpu": (dict[str, Any], "a mapping"),
 }
 _CAPABILITY = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,2}\.[0-9]$")]
@@ -182,6 +184,8 @@ def _system(hardware: Hardware, *, chip: bool) -> str:
 
 
 def _missing_parts(profile: Hardware, machine: Hardware) -> Iterator[str]:
+    if profile.nodes > 1:
+        yield _gap(f"{profile.nodes} machines", "one")
     if not _is(profile.cpu, machine.cpu):
         yield _gap(f"{profile.cpu}", machine.cpu)
     if profile.cores is not None and profile.cores > (machine.cores or 0):

@@ -135,6 +135,11 @@ def memory_gib(root: Path, groups: Iterable[Path]) -> float | None:
     return gib(min((amount for amount in amounts if amount and amount < _NO_LIMIT), default=None))
 
 
+def oom_kills(root: Path) -> int | None:
+    """Return how many processes the kernel has ended for want of memory since it was started."""
+    return number(pairs(text(root / "proc/vmstat"), " ").get("oom_kill"))
+
+
 def processor(root: Path) -> dict[str, str]:
     """Read the first processor's block; the kernel takes long to write those of a large machine."""
     with suppress(OSError), (root / "proc/cpuinfo").open(encoding="utf-8", errors="replace") as lines:

@@ -16,7 +16,7 @@ from xinfer.measuring.crew import Crew, environment
 from xinfer.measuring.orders import Order
 from xinfer.spec import Workload
 
-SERVER = ("xinfer.testing.reference_server", "--behaviour", '{"ttft_s": 0.0, "gap_s": 0.0}')
+SERVER = ("xinfer.testing.reference_server", "--guarded", "--behaviour", '{"ttft_s": 0.0, "gap_s": 0.0}')
 """It is started by name: what measures imports nothing that is measured."""
 LOAD = Workload(name="null", input_tokens=8, output_tokens=128, concurrency=16, requests=384, warmup=16, timeout_s=30.0)
 """A second's work, for a server on a core of its own."""
@@ -31,7 +31,8 @@ def measured(core: int | None) -> float | None:
     is enough: what is tested is this machine and this client.
     """
     argv = [sys.executable, "-P", "-m", *SERVER]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment()) as server:
+    pipe, null = subprocess.PIPE, subprocess.DEVNULL
+    with subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=null, env=environment()) as server:
         try:
             port = _port(server.stdout) if server.stdout else None
             return _rate(f"http://127.0.0.1:{port}", core) if port else None

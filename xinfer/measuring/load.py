@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import math
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from xinfer.measuring.schedule import Moment, Phase
     from xinfer.spec import Workload
 
-__all__ = ["Target", "check", "drive", "probe", "read", "write"]
+__all__ = ["Target", "check", "drive", "identity", "probe", "read", "write"]
 
 PATIENCE = 3
 """After as many time-outs in a row, and one for each request in flight, the rest is not sent."""
@@ -54,6 +56,14 @@ def check(workload: Workload) -> tuple[Moment, ...]:
         raise ConfigError(f"workload.trace: {path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"workload.trace: {path} is no text; {schedule.FORMAT}") from error
+
+
+def identity(workload: Workload) -> dict[str, str]:
+    """Return what a trace is known by, whatever its file is called; nothing where there is none to be read."""
+    with suppress(OSError):
+        if workload.trace is not None:
+            return {"trace": hashlib.sha256(Path(workload.trace).expanduser().read_bytes()).hexdigest()}
+    return {}
 
 
 def probe(target: Target, workload: Workload) -> Capabilities:

@@ -223,21 +223,30 @@ class Wire:
 
     async def _connect(self) -> Connection:
         """Return a new connection, to the first of the host's addresses that takes one."""
-        loop = asyncio.get_running_loop()
         if not self._addresses:
+            loop = asyncio.get_running_loop()
             found = await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
             self._addresses = list(dict.fromkeys(str(address[0]) for *_, address in found))
-        options: dict[str, Any] = {"ssl": self._tls, "server_hostname": self._host} if self._tls else {}
         failure: OSError | None = None
         for address in self._addresses:
             try:
-                _, connection = await loop.create_connection(lambda: Connection(self), address, self._port, **options)
+                connection = await self._open(address)
             except OSError as error:
                 failure = failure or error
             else:
                 self._addresses = [address]
                 return connection
         raise failure or OSError(f"{self._host} has no address")
+
+    async def _open(self, address: str) -> Connection:
+        connection = Connection(self)
+        options: dict[str, Any] = {"ssl": self._tls, "server_hostname": self._host} if self._tls else {}
+        try:
+            await asyncio.get_running_loop().create_connection(lambda: connection, address, self._port, **options)
+        except asyncio.CancelledError:
+            self.opened.discard(connection)  # uvloop closes it without a word
+            raise
+        return connection
 
     async def close(self) -> None:
         """Close every connection, and let the loop notice."""

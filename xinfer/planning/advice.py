@@ -168,14 +168,23 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def _gpus(case: Case) -> Iterator[Advice]:
-    gpus, used = case.job.hardware.gpus or 0, case.launch.tensor * case.launch.stages
-    if case.launch.device == "gpu" and gpus > used:
+    here, nodes, least = case.job.hardware.gpus or 0, case.job.hardware.nodes, case.launch.memory.least_gpus
+    gpus, used = here * nodes, case.launch.tensor * case.launch.stages
+    split = Source(kind="xinfer", title="the split of this plan", date=DAY, where="xinfer/planning/parallel.py")
+    if nodes > 1 and least is not None and least <= here:
+        yield Advice(
+            id="one-machine",
+            text=f"one machine holds it, with {least} of its {here} GPUs: a server on each answers sooner, and more",
+            override="hw.nodes=1",
+            source=split,
+        )
+    elif case.launch.device == "gpu" and gpus > used:
         yield Advice(
             id="idle-gpus",
             text=f"{used} of {gpus} GPUs {'is' if used == 1 else 'are'} used: plan for as many, and start further "
             "servers on the others",
-            override=f"hw.gpus={used}",
-            source=Source(kind="xinfer", title="the split of this plan", date=DAY, where="xinfer/planning/parallel.py"),
+            override=f"hw.gpus={used // nodes}",
+            source=split,
         )
 
 

@@ -140,12 +140,14 @@ def estimate(  # noqa: PLR0913 -- all that an estimate depends on, by name
 def where(hardware: Hardware, device: Device, place: Place) -> str:
     """Name the device; one whose memory is not known is said to be so."""
     gpu, used = hardware.gpu.name or "GPU", place.tensor * place.stages
-    named = "main memory" if device == "cpu" else gpu if hardware.gpus is None else f"{hardware.gpus} x {gpu}"
+    machines = f"{hardware.nodes} x " if hardware.nodes > 1 else ""
+    named = "main memory" if device == "cpu" else gpu if hardware.gpus is None else f"{machines}{hardware.gpus} x {gpu}"
     if available(hardware, device) is None:
         return f"not known for {named}"
-    if device == "cpu" or hardware.gpus == 1:
+    total = (hardware.gpus or 1) * hardware.nodes
+    if device == "cpu" or total == 1:
         return named
-    if used == hardware.gpus:
+    if used == total:
         return f"each of {named}"
     return f"one of {named}" if used == 1 else f"each of {used} of {named}"
 

@@ -85,8 +85,11 @@ class Provided(msgspec.Struct, frozen=True, kw_only=True):
     python: str
 
 
-def provide(path: Path, asked: Settings, job: Job, variant: str) -> Provided:
-    """Return the environment for one variant of an engine, or the interpreter that the user named."""
+def provide(path: Path, asked: Settings, job: Job, variant: str, also: tuple[Argv, ...] = ()) -> Provided:
+    """Return the environment for one variant of an engine, or the interpreter that the user named.
+
+    ``also`` are further installs that this plan needs.
+    """
     if asked.python is not None:
         return Provided(version=asked.version, variant=variant, environment=None, python=asked.python)
     needs = read(path, asked.name, variant)
@@ -95,7 +98,7 @@ def provide(path: Path, asked: Settings, job: Job, variant: str) -> Provided:
         known = f"{', '.join(needs.versions)}, or bring your own with engine.python="
         raise ConfigError(f"engine.version={version}: {asked.name} is known for {variant} in {known}")
     made = artefacts.environment(
-        f"{asked.name}-{variant}-{version}", needs.filled(version),
+        f"{asked.name}-{variant}-{version}", (*needs.filled(version), *also),
         home=job.home, python=job.python, installer=job.installer,
     )  # fmt: skip
     return Provided(

@@ -29,20 +29,24 @@ class Room:
         device = memory.device_of(hardware)
         self.each_gib, self.all_gib = memory.available(hardware, device), memory.together(hardware, device)
         self.gpus = 1 if self.each_gib == self.all_gib else hardware.gpus or 1
+        self.nodes, self._has_own = hardware.nodes, device == "gpu" and hardware.gpu.vendor != "apple"
         self._length, self._sequences, self._splits = tokens // max(sequences, 1), sequences, splits or {}
 
     def __str__(self) -> str:
-        return f"{self.gpus} x {self.each_gib:g} GiB" if self.gpus > 1 else f"{self.each_gib:g} GiB"
+        each = f"{self.gpus} x {self.each_gib:g} GiB" if self.gpus > 1 else f"{self.each_gib:g} GiB"
+        return each if self.nodes == 1 else f"{self.nodes} x {each}"
 
     def is_exceeded(self, spec: Spec, engine: str | None = None) -> bool:
         """Tell whether what is known of an artefact is too much, however the engine may split it; without one, any."""
         if self.each_gib is None or self.all_gib is None:
             return False
         splits = self._splits.get(engine or "")
-        if splits is None or self.gpus == 1:
-            return self._known_gib(spec, WHOLE) > self.all_gib
-        places = parallel.ways(spec.shape, self.gpus, splits, is_open=True)
-        return all(self._known_gib(spec, place) > self.each_gib for place in reversed(places))
+        nodes = self.nodes if splits is None or splits.nodes else 1
+        share = splits.share if splits and self._has_own else 1.0
+        if splits is None or self.gpus * nodes == 1:
+            return self._known_gib(spec, WHOLE) > self.all_gib * nodes * share
+        places = parallel.ways(spec.shape, self.gpus * nodes, splits, is_open=True)
+        return all(self._known_gib(spec, place) > self.each_gib * share for place in reversed(places))
 
     def _known_gib(self, spec: Spec, place: Place) -> float:
         return memory.known_gib(spec, memory.Demand(self._length, self._sequences, place=place))

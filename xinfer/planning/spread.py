@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from xinfer.errors import ConfigError
 from xinfer.planning import cache, memory, parallel
 from xinfer.planning.parallel import Split
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from xinfer.engines import Job
     from xinfer.planning.cache import Place
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 
 FLAGS = (("tensor-parallel-size", "tp-size", "tp"), ("pipeline-parallel-size", "pp-size", "pp"))
 """What vLLM and SGLang call the GPUs that share each layer, and the stages."""
+
+
+PLANNED = ("nnodes", "node-rank", "master-addr", "dist-init-addr", "headless", "distributed-executor-backend")
+"""Flags of machines that serve together, in vLLM's words and SGLang's."""
 
 
 class Spread(NamedTuple):
@@ -41,8 +46,10 @@ def spread(
 
     ``has_gib`` is what the engine takes of one GPU, ``overhead_gib`` what it needs there beside weights and cache.
     """
-    shape, gpus, args = job.spec.shape, job.hardware.gpus, flags_of(job)
-    own = parallel.asked(shape, None if "nnodes" in args else gpus, splits, args, FLAGS)
+    shape, gpus, nodes, args = job.spec.shape, job.hardware.gpus, job.hardware.nodes, flags_of(job.settings)
+    _check_own(args, nodes)
+    total = None if gpus is None or "nnodes" in args else gpus * nodes
+    own = parallel.asked(shape, total, splits, args, FLAGS, nodes)
     if own is not None:
         return Spread(own, is_own=True)
     kept = cache.widths(cache.words(args), dtype)
@@ -51,15 +58,25 @@ def spread(
         demand = memory.Demand(job.context_length, job.workload.concurrency, dtype, kept, place)
         return memory.holds(job.spec, demand, has_gib, overhead_gib(place))
 
+    if nodes > 1:
+        return Spread(parallel.choose_across(shape, gpus or 1, nodes, splits, holds))
     return Spread(parallel.choose(shape, gpus or 1, splits, holds))
 
 
-def flags_of(job: Job) -> dict[str, object]:
-    """Return the user's own flags, spelt as engines spell them."""
-    return {str(name).replace("_", "-"): value for name, value in (job.settings.get("args") or {}).items()}
+def _check_own(args: Mapping[str, object], nodes: int) -> None:
+    """Refuse flags that say how machines find each other where the plan itself does."""
+    for flag in PLANNED if nodes > 1 else ():
+        if flag in args:
+            raise ConfigError(f"engine.args.{flag}: hw.nodes= and hw.head= set this flag; leave it out")
 
 
-def share_of(job: Job, flag: str, asked: float | None, otherwise: float) -> float:
+def flags_of(settings: Mapping[str, Any]) -> dict[str, object]:
+    """Return the user's own flags, spelt as engines spell them; none of what is no mapping, which planning refuses."""
+    args = settings.get("args")
+    return {str(name).replace("_", "-"): value for name, value in args.items()} if isinstance(args, dict) else {}
+
+
+def share_of(settings: Mapping[str, Any], flag: str, asked: float | None, otherwise: float) -> float:
     """Return the share of a GPU's memory that an engine takes: by its flag, its setting, or its own default."""
-    given = flags_of(job).get(flag, asked)
+    given = flags_of(settings).get(flag, asked)
     return float(given) if isinstance(given, (int, float)) and not isinstance(given, bool) else otherwise

@@ -18,6 +18,7 @@ import msgspec
 
 from xinfer import apikey, guard
 from xinfer.errors import EngineError, StartError
+from xinfer.machine import probes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -78,6 +79,7 @@ class Server:
         """Where its first completion came from; set before the body of :func:`running` begins."""
         self.left: tuple[str, ...] = ()
         """Processes that did not even obey SIGKILL when the tree was ended."""
+        self._oom_kills: int | None = None
         self._temporary = ""
         """The directory for the engine's temporary files."""
         self._unread = b""
@@ -115,9 +117,13 @@ class Server:
         """How the engine ended, as the rest of a sentence."""
         if self.exit_status is None:
             return "lost its guard process and was ended"
+        kills = probes.oom_kills(Path("/"))
+        is_starved = kills is not None and self._oom_kills is not None and kills > self._oom_kills
         if self.exit_status < 0:
-            return f"was ended by {_signal_name(-self.exit_status)}"
-        return f"ended with exit code {self.exit_status}"
+            why = " by the kernel, as memory ran out" if is_starved and -self.exit_status == signal.SIGKILL else ""
+            return f"was ended by {_signal_name(-self.exit_status)}{why}"
+        why = "; meanwhile the kernel killed a process, as memory ran out" if is_starved else ""
+        return f"ended with exit code {self.exit_status}{why}"
 
     def error(self, kind: type[EngineError], what: str) -> EngineError:
         """Return an error that says what happened, the log's last words, and where the log is."""
@@ -127,6 +133,7 @@ class Server:
 
     def start(self, environ: Mapping[str, str]) -> None:
         """Start the guard, which starts the engine."""
+        self._oom_kills = probes.oom_kills(Path("/"))
         try:
             self._guard = self._start_guard(environ)
         except OSError as error:

@@ -28,6 +28,7 @@ BEHAVIOURS = (
     "fork-children",
     "ignore-sigterm",
     "die-mid-stream",
+    "be-killed-mid-stream",
     "tell-key",
 )
 KEY_VARIABLE = "FAKE_API_KEY"
@@ -99,6 +100,8 @@ class Handler(BaseHTTPRequestHandler):
             self._send(json.dumps(self._event(f" word{i}", "length" if i == tokens(body) - 1 else None)))
             if i == 1 and options.behaviour == "die-mid-stream":
                 die("the stream was too long")
+            if i == 1 and options.behaviour == "be-killed-mid-stream":
+                os.kill(os.getpid(), signal.SIGKILL)
         if body.get("stream_options", {}).get("include_usage"):
             self._send(json.dumps({**self._event("", None), "choices": [], "usage": usage(body)}))
         self._send("[DONE]")
@@ -189,9 +192,13 @@ def read_options(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--health-delay-s", type=float, default=0.0)
     parser.add_argument("--ttft-s", type=float, default=0.0)
     parser.add_argument("--gap-s", type=float, default=0.0)
+    parser.add_argument("--work-s", type=float, default=0.0, help="what a token costs, shared by all threads")
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--pids-file", type=Path, help="where fork-children leaves its process ids")
     parser.add_argument("--behaviour", choices=BEHAVIOURS, default="serve")
-    return parser.parse_args(argv)
+    options = parser.parse_args(argv)
+    options.gap_s += options.work_s / options.threads
+    return options
 
 
 def main() -> None:

@@ -140,10 +140,10 @@ class Remote:
 @contextlib.contextmanager
 def spawned(behaviour: Behaviour, *, core: int | None = None, tls: tuple[str, str] | None = None) -> Iterator[Remote]:
     """Run a server in a process of its own; ``tls`` are the paths of a certificate and its key."""
-    argv = [sys.executable, "-m", __name__]
+    argv = [sys.executable, "-m", __name__, "--guarded"]
     argv += [] if core is None else ["--core", str(core)]
     argv += [] if tls is None else ["--certificate", tls[0], "--key", tls[1]]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         try:
             port = int(process.stdout.readline() if process.stdout else 0)
             remote = Remote(f"{'http' if tls is None else 'https'}://127.0.0.1:{port}", process.pid)
@@ -161,14 +161,21 @@ def main() -> None:
     parser.add_argument("--core", type=int, help="run on this core only, where the system allows it")
     parser.add_argument("--certificate", help="speak TLS: a certificate chain as PEM")
     parser.add_argument("--key", help="its private key as PEM")
+    parser.add_argument("--guarded", action="store_true", help="end with standard input, and so with whoever holds it")
     options = parser.parse_args()
     if options.core is not None and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {options.core})
     gc.disable()  # a collection would hold up every stream; what runs in a circle here is small
     tls = context(options.certificate, options.key) if options.certificate else None
     server = ReferenceServer(msgspec.json.decode(options.behaviour, type=Behaviour), tls)
+
+    def ready() -> None:
+        if options.guarded:
+            asyncio.get_running_loop().add_reader(sys.stdin.fileno(), server.stop)
+        print(server.port, flush=True)  # noqa: T201
+
     with contextlib.suppress(KeyboardInterrupt):
-        _run(server, options.port, lambda: print(server.port, flush=True))  # noqa: T201
+        _run(server, options.port, ready)
 
 
 if __name__ == "__main__":

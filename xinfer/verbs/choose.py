@@ -101,7 +101,7 @@ class _Planner:
         names = asked.pack.order(asked.hardware) if name == "auto" else (name,)
         if name != "auto" and name not in asked.pack.engines:
             raise ConfigError(f"rule pack {asked.pack.name} has no rules for engine {name!r}")
-        self._splits = parallel.declared(usable)
+        self._splits = parallel.declared(usable, asked.engine)
         self._engines = {each: flow.settings_of(asked, composer, each) for each in names if each in usable}
 
     def best(self, family: Family) -> _Best | str:

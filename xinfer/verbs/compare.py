@@ -10,10 +10,12 @@ import msgspec
 
 from xinfer import history
 from xinfer.comparability import ALLOWABLE
-from xinfer.errors import ConfigError, nearest
+from xinfer.errors import ConfigError, Worse, nearest
+from xinfer.exporting import tables
 from xinfer.measuring import statistics
+from xinfer.measuring.quantity import METRICS
 from xinfer.verbs import ranking, report
-from xinfer.verbs.ranking import METRICS, Contestant, Pair, Row, Side
+from xinfer.verbs.ranking import Contestant, Pair, Row, Side
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -61,7 +63,7 @@ def asked(overrides: Sequence[str]) -> Asked:
         _check("metric", name.removesuffix(".p50"), [metric.removesuffix(".p50") for metric in METRICS], _NUMBERS)
     for name in _listed(said["allow"]):
         _check("allow", name, ALLOWABLE)
-    _check("format", said["format"], ("text", "json"))
+    _check("format", said["format"], ("text", "json", "markdown"))
     return Asked(tuple(dict.fromkeys(metrics)), tuple(_listed(said["allow"])), said["format"])
 
 
@@ -120,22 +122,55 @@ def _reason(each: Contestant) -> str:
     return report.one_line(f"{last.status}: {last.failure.message}" if last.failure else "nothing was measured")
 
 
+def worse(found: Comparison) -> Worse | None:
+    """Return what is worse than in the baseline, as the error that it is for a gate."""
+    rows = [(pair, row) for pair in found.pairs for row in pair.rows if row.verdict == "worse"]
+    lines = tuple(f"{pair.other.letter} ({pair.other.cell}): {row.metric} {row.why}" for pair, row in rows)
+    count = f"{len(lines)} {'number is' if len(lines) == 1 else 'numbers are'}"
+    return Worse(f"{count} worse than in the baseline", details=lines) if lines else None
+
+
 def text(found: Comparison, *, is_terminal: bool) -> str:
     """Print each pair, what differs, a row for each metric, and the rule; flagged rows are grey on a terminal."""
     blocks = ["\n".join(_block(pair, is_terminal=is_terminal)) for pair in found.pairs if not pair.refused]
-    others = [*(_refusal(pair) for pair in found.pairs if pair.refused), *found.without]
+    others = _others(found)
     blocks += ["\n".join(["not compared", *(f"  {line}" for line in others)])] if others else []
     return "\n\n".join([*blocks, "\n".join(textwrap.wrap(found.rule, 116, subsequent_indent="  "))]) + "\n"
 
 
-def _block(pair: Pair, *, is_terminal: bool) -> Iterator[str]:
+def markdown(found: Comparison) -> str:
+    """Return the same for a job's summary or a comment."""
+    blocks = ["\n".join(_section(pair)) for pair in found.pairs if not pair.refused]
+    others = [f"- {tables.escaped(line)}" for line in _others(found)]
+    blocks += ["\n".join(["#### Not compared", "", *others])] if others else []
+    return "\n\n".join([*blocks, tables.escaped(found.rule)]) + "\n"
+
+
+def _others(found: Comparison) -> list[str]:
+    return [*(_refusal(pair) for pair in found.pairs if pair.refused), *found.without]
+
+
+def _section(pair: Pair) -> Iterator[str]:
+    title, *facts = _facts(pair)
+    yield from (f"#### {tables.escaped(title)}", "", *(f"- {tables.escaped(fact)}" for fact in facts), "")
+    rows = [_cells(row, pair) for row in pair.rows]
+    yield tables.markdown([list(rows[0]), *(["-" if v is None else str(v) for v in row.values()] for row in rows)])[:-1]
+
+
+def _facts(pair: Pair) -> Iterator[str]:
+    """Say what was sent, what each side is, and in what they differ."""
     asked = pair.workload
     shape = f"{asked.get('name')}: {asked.get('input_tokens')} tokens in, {asked.get('output_tokens')} out"
     yield ", ".join(part for part in (shape, report.load(asked), pair.machine) if part)
     for side in (pair.base, pair.other):
-        yield f"  {side.letter}  {_side(side)}"
-    yield from (f"  {_differs(each, pair)}" for each in pair.compared)
-    yield from (f"  {_differs(each, pair)}, as allow= permits" for each in pair.allowed)
+        yield f"{side.letter}  {_side(side)}"
+    yield from (_differs(each, pair) for each in pair.compared)
+    yield from (f"{_differs(each, pair)}, as allow= permits" for each in pair.allowed)
+
+
+def _block(pair: Pair, *, is_terminal: bool) -> Iterator[str]:
+    title, *facts = _facts(pair)
+    yield from (title, *(f"  {fact}" for fact in facts))
     head, *lines = report.rows_text([_cells(row, pair) for row in pair.rows]).splitlines()
     yield head
     for row, line in zip(pair.rows, lines, strict=True):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from xinfer import catalog, engines, flow
-from xinfer.judging import releases, rules
+from xinfer.judging import releases, rules, supplement
 from xinfer.machine import hardware
 
 if TYPE_CHECKING:
@@ -36,13 +36,13 @@ class Row(msgspec.Struct, frozen=True):
 
 def rows(config: dict[str, Any], composer: Composer) -> list[Row]:
     """Judge the day's catalogue; a pack that comes from a page covers the families its page names."""
-    pack = flow.rule_pack(config, composer)
+    pack = supplement.chosen(config["rules"], composer)
     day = flow.day_of(config, pack)
     known = families(composer)
     named = [known[name] for name in pack.families if name in known] if pack.families else list(known.values())
     _, broken = engines.load(pack.engines)
     machine = hardware.declared(config["hw"])
-    pack = releases.settled(pack, machine, config["engine"])
+    pack = releases.settled(pack, machine, config["engine"], is_here=bool(config["hw"].get("detect")))
     return list(judge(pack, catalog.rows(named, day), machine, broken))
 
 

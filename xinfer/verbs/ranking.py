@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from xinfer import comparability
 from xinfer.comparability import Difference
-from xinfer.measuring import statistics
+from xinfer.measuring import quantity, statistics
+from xinfer.measuring.quantity import METRICS
 from xinfer.measuring.statistics import Centre, Effect, Verdict
 
 if TYPE_CHECKING:
@@ -19,32 +20,8 @@ if TYPE_CHECKING:
     from xinfer.record import Record
 
 
-class Metric(NamedTuple):
-    """How a number of a record is read, shown and judged."""
-
-    higher_is_better: bool
-    unit: str
-    scale: float = 1.0
-    """What a value is multiplied by to be in ``unit``."""
-
-
-_RATE = Metric(higher_is_better=True, unit="tok/s")
-_REQUESTS = Metric(higher_is_better=True, unit="req/s")
-_S = Metric(higher_is_better=False, unit="s")
-_MS = Metric(higher_is_better=False, unit="ms", scale=1000.0)
-_MIB = Metric(higher_is_better=False, unit="MiB", scale=2.0**-20)
-_SPREAD = ("p50", "p95", "p99", "mean")
-METRICS: dict[str, Metric] = {
-    "output_tps": _RATE, "output_tps_full": _RATE, "total_tps": _RATE, "req_rate": _REQUESTS, "goodput": _REQUESTS,
-    "slo_attainment": Metric(higher_is_better=True, unit="%", scale=100.0),
-    **{f"{name}.{p}": _MS for name in ("ttft", "ttft_sched", "tpot", "icl", "e2e", "e2e_sched") for p in _SPREAD},
-    **{f"{name}.{p}": _RATE for name in ("decode_tps_user", "prefill_tps", "decode_tps") for p in ("p50", "mean")},
-    "load_s": _S, "ready_s": _S, "first_request_s": _S, "cpu_s": _S,
-    "peak_rss": _MIB, "peak_vram": _MIB, "joules": Metric(higher_is_better=False, unit="J"),
-}  # fmt: skip
-"""Every number that can be compared, and whether more of it is better."""
 USUAL = ("output_tps", "ttft.p50", "tpot.p50", "e2e.p50", "peak_rss", "prefill_tps.p50", "decode_tps.p50")
-"""Those of them that either side has, where none are asked for."""
+"""The metrics that are compared where none are asked for, as far as either side has them."""
 
 
 class Side(msgspec.Struct, frozen=True, kw_only=True):
@@ -212,13 +189,8 @@ def _row(metric: str, base: Contestant, other: Contestant) -> Row:
 
 
 def _values(metric: str, runs: Sequence[Record]) -> list[float]:
-    name, _, part = metric.partition(".")
-    whole = ((made.metrics or {}).get(name) for made in runs)
-    return [float(value) for value in (_part(each, part) for each in whole) if value is not None]
-
-
-def _part(value: Any, part: str) -> Any:
-    return (value or {}).get(part) if part else value
+    found = (quantity.value(made.metrics or {}, metric) for made in runs)
+    return [each for each in found if each is not None]
 
 
 def _judged(pairs: Sequence[Pair]) -> list[Pair]:

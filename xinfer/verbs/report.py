@@ -74,6 +74,7 @@ def artefact(spec: Spec) -> str:
 def machine(hw: Hardware) -> str:
     """Name a machine in one line; what is not known is left out."""
     gpus = f"{hw.gpus} x {hw.gpu.name or hw.gpu.vendor or 'GPU'}" if hw.gpus else "no GPU" if hw.gpus == 0 else None
+    machines = f"{hw.nodes} machines of " if hw.nodes > 1 else ""
     parts = [
         hw.os and f"{hw.os} {hw.arch or ''}".strip(),
         hw.cpu,
@@ -81,7 +82,7 @@ def machine(hw: Hardware) -> str:
         hw.memory_gib and f"{hw.memory_gib:.1f} GiB",
         gpus,
     ]
-    return f"{hw.profile}: {', '.join(part for part in parts if part)}"
+    return f"{hw.profile}: {machines}{', '.join(part for part in parts if part)}"
 
 
 def hardware_text(hw: Hardware) -> str:
@@ -141,8 +142,9 @@ def _launch(planned: Planned, launch: LaunchPlan) -> Iterator[str]:
     yield from outlook.prediction_text(planned.predicted)
     yield from outlook.advice_text(planned.advice)
     yield from ["install", *(f"  {shlex.join(step)}" for step in launch.install), ""]
-    *_, command = launch.shell()
-    yield from ["launch", f"  {command}", ""]
+    commands = [*launch.shell()][len(launch.install) :]
+    title = "launch, a line for each machine" if launch.nodes else "launch"
+    yield from [title, *(f"  {line}" for line in commands), ""]
     width = max(map(len, launch.because), default=0) + 2
     yield from ["because", *(f"  {flag:<{width}}{reason}" for flag, reason in launch.because.items()), ""]
     yield from (f"note: {note}" for note in launch.notes)
@@ -172,7 +174,12 @@ def result_table(cells: Sequence[Sequence[Record]]) -> str:
     ``of limit`` is the part of the memory's measured bandwidth that decoding must have used. A row without numbers says
     why there are none.
     """
-    return _aligned([_HEAD, *(_row(records) for records in cells)])
+    return _aligned(result_rows(cells))
+
+
+def result_rows(cells: Sequence[Sequence[Record]]) -> list[tuple[str, ...]]:
+    """Return the table's cells, its head first."""
+    return [_HEAD, *(_row(records) for records in cells)]
 
 
 def _row(records: Sequence[Record]) -> tuple[str, ...]:

@@ -45,8 +45,25 @@ def _run(line: Line, composer: Composer) -> int:
     from xinfer.verbs import sweep
 
     gc.enable()
-    cells = composer.expand(line.overrides) if line.multirun else [line.overrides]
-    return sweep.run(cells, composer, multirun=line.multirun, api_key=line.api_key)
+    if any(word.lstrip("+").startswith(("tune", "experiment=")) for word in line.overrides):
+        from xinfer.verbs import tuning
+
+        if tuning.is_asked(line.overrides, composer):
+            return tuning.run(line.overrides, composer, line.directories, multirun=line.multirun, api_key=line.api_key)
+    if not line.multirun:
+        return sweep.run([line.overrides], composer, multirun=False, api_key=line.api_key)
+    from xinfer.config import launcher
+
+    chosen, overrides = launcher.chosen(line.overrides, composer)
+    cells = composer.expand(overrides)
+    if chosen is None:
+        return sweep.run(cells, composer, multirun=True, api_key=line.api_key)
+    if line.api_key is not None:
+        raise ConfigError("api_key= would be sent along; say api_key_env=, and set that variable where the cells run")
+    from xinfer.verbs import dispatch
+
+    with dispatch.opened(chosen, line.directories) as carrier:
+        return sweep.run(cells, composer, multirun=True, carrier=carrier)
 
 
 def _serve(line: Line, composer: Composer) -> int:
@@ -76,7 +93,40 @@ def _compare(line: Line, _composer: Composer) -> int:
     asked = compare.asked(line.overrides)
     found = compare.run(line.paths, asked)
     is_terminal = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    print(f"{_json(found)}\n" if asked.format == "json" else compare.text(found, is_terminal=is_terminal), end="")
+    shown = compare.markdown(found) if asked.format == "markdown" else compare.text(found, is_terminal=is_terminal)
+    print(f"{_json(found)}\n" if asked.format == "json" else shown, end="")
+    error = compare.worse(found)
+    if error is not None:
+        raise error
+    return 0
+
+
+def _export(line: Line, _composer: Composer) -> int:
+    from xinfer.verbs import export
+
+    made = export.run(line.paths, export.asked(line.overrides))
+    print(made.text, end="")
+    for each in made.left_out:
+        print(f"left out: {each}", file=sys.stderr)
+    return 0
+
+
+def _matrix(line: Line, composer: Composer) -> int:
+    from xinfer.verbs import matrix
+
+    asked = matrix.asked(line.overrides)
+    found, checked = matrix.load(line.paths, asked, composer)
+    if asked.measure:
+        gc.enable()
+        checked = matrix.measured(
+            found, checked, composer, lambda said: print(said, file=sys.stderr, flush=True), api_key=line.api_key
+        )
+    directories = [word for path in line.directories for word in ("--config-dir", str(path))]
+    print(matrix.text(asked, checked, directories), end="")
+    error = matrix.unexpected(checked)
+    if error is not None:
+        raise error
+    print(f"all {len(checked)} rows are as expected", file=sys.stderr)
     return 0
 
 
@@ -213,12 +263,13 @@ def _models(line: Line, composer: Composer) -> int:
 
 
 def _engines(line: Line, composer: Composer) -> int:
-    from xinfer import engines, flow
+    from xinfer import engines
+    from xinfer.judging import supplement
     from xinfer.verbs import report
 
     config = _configured(line, composer)
     how = _format(config["format"], ("text", "json"))
-    usable, broken = engines.load(flow.rule_pack(config, composer).engines)
+    usable, broken = engines.load(supplement.chosen(config["rules"], composer).engines)
     rows = [{"engine": n, "title": e.title, "plugin": "ok", "port": e.port} for n, e in usable.items()]
     rows += [{"engine": n, "title": n, "plugin": error, "port": None} for n, error in broken.items()]
     print(_json(rows) if how == "json" else report.rows_text(rows))
@@ -243,7 +294,7 @@ def _json(document: object) -> str:
 VERBS: dict[str, Callable[[Line, Composer], int]] = {
     "run": _run, "serve": _serve, "plan": _plan, "why": _why, "choose": _choose, "grid": _grid, "diff": _diff,
     "hardware": _hardware, "models": _models, "engines": _engines, "provision": _provision,
-    "parity": _parity, "compare": _compare, "environments": _environments,
+    "parity": _parity, "compare": _compare, "export": _export, "matrix": _matrix, "environments": _environments,
 }  # fmt: skip
-TAKING_PATHS = {"compare"}
+TAKING_PATHS = {"compare", "export", "matrix"}
 """The verbs whose other words are paths."""

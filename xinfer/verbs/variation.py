@@ -47,7 +47,7 @@ class Variation:
         self._keys = [overrides.read(text).key for text in typed]
         self._fits: dict[Any, bool | None] = {}
         self._too_large: set[Any] = set()
-        self._packs = {tuple(asked.pack.versions.items()): asked.pack}
+        self._packs: dict[Any, Pack] = {(asked.pack.interpreter, *asked.pack.versions.items()): asked.pack}
 
     def axes(self, engine: str, unmet: AbstractSet[str], *, is_wide: bool = False) -> Axes:
         """Return the alternatives of what an engine's conditions ask about.
@@ -127,10 +127,11 @@ class Variation:
                 self._too_large.add(size)
         return self._fits[key]
 
-    def version(self, machine: Hardware, settings: Mapping[str, Any]) -> str | None:
-        """Return the version that the engine would have; null where nobody can tell."""
+    def versions(self, machine: Hardware, settings: Mapping[str, Any]) -> dict[str, str | None]:
+        """Return the version that the engine would have, and that of its Python; null where nobody can tell."""
         engine = {**self._asked.engine, **settings}
-        return self._settled(machine, engine).versions.get(str(engine["name"]))
+        pack = self._settled(machine, engine)
+        return {"engine.version": pack.versions.get(str(engine["name"])), "engine.interpreter": pack.interpreter}
 
     def planned(self, changes: Iterable[Change]) -> Planned:
         """Plan for what was typed with some changes; raise what planning raises."""
@@ -170,8 +171,9 @@ class Variation:
         own = self._asked.pack
         if not own.is_versioned:
             return own
-        found = releases.settled(own, machine, engine)
-        return self._packs.setdefault(tuple(found.versions.items()), found)
+        is_here = own.interpreter is not None and machine.profile == self._asked.hardware.profile
+        found = releases.settled(own, machine, engine, is_here=is_here)
+        return self._packs.setdefault((found.interpreter, *found.versions.items()), found)
 
     def _others(self, named: Mapping[str, Sequence[Any]], *, is_wide: bool) -> dict[Change, Sequence[Spec]]:
         """Return what one more change makes selectable: another day where this one has nothing, another family."""

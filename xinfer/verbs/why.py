@@ -127,7 +127,7 @@ def _searched(
     name = str(asked.engine["name"])
     if name not in asked.pack.engines or name in engines.load(asked.pack.engines)[1]:
         return (), ("plugin",)
-    judge = Judge(asked.pack, name, variation.version)
+    judge = Judge(asked.pack, name, variation.versions)
     axes = variation.axes(name, unmet)
     if not judge.hopeful(axes).models:
         axes = variation.axes(name, unmet, is_wide=True)
