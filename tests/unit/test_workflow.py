@@ -125,9 +125,10 @@ def lint(tmp_path: Path, document: str) -> tuple[list[str], list[str]]:
     path.write_text(document, encoding="utf-8")
     shellcheck = shutil.which("shellcheck", path=str(BIN))
     assert shellcheck
+    strictly = ("--offline", "--no-config", "--persona=pedantic", "--format=plain", "--color=never")
     words = [
         [str(BIN / "actionlint"), "-oneline", "-no-color", "-shellcheck", shellcheck, str(path)],
-        [str(BIN / "zizmor"), "--offline", "--no-config", "--persona=pedantic", "--format=plain", "--quiet", str(path)],
+        [str(BIN / "zizmor"), *strictly, str(path)],
     ]
     one, other = (subprocess.run(each, capture_output=True, text=True, check=False, cwd=tmp_path) for each in words)
     assert one.returncode in (0, 1), one.stderr
