@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from xinfer.judging.rules import Condition
 
 pytestmark = pytest.mark.e2e
+COMPOSER = Composer(engines.conf_directories())
 
 READING = """
 import ast, importlib.util, json, pathlib, sys
@@ -120,13 +121,12 @@ NAMES = {
 
 @cache
 def conditions(engine: str) -> dict[str, Condition]:
-    pack = packs.load(read(conf_dir() / "rules" / f"{TODAY}.yaml"), TODAY)
-    return {condition.id: condition for condition in pack.engines[engine]}
+    return {condition.id: condition for condition in packs.named(TODAY, COMPOSER).engines[engine]}
 
 
 def rule(engine: str, name: str, operator: str) -> set[str]:
     """Return what a condition lists, spliced as the pack does it."""
-    body = read(conf_dir() / "rules" / f"{TODAY}.yaml")["engines"][engine][name][operator]
+    body = COMPOSER.rules(TODAY)["engines"][engine][name][operator]
     return {each for part in body for each in (part if isinstance(part, list) else [part])}
 
 
@@ -152,9 +152,8 @@ ENGINES = {
 @pytest.mark.parametrize("engine", ENGINES)
 def test_what_the_pack_lists_is_what_the_engine_has(engine: str, home: Path) -> None:
     """Every network that the pack lists is in the installed engine's registry, and none that it says is missing."""
-    composer = Composer(engines.conf_directories())
-    config = composer.compose([f"engine={engine}", f"rules={TODAY}", f"home={home}"])
-    launch = flow.plan(flow.ask(config, composer), composer).launch
+    config = COMPOSER.compose([f"engine={engine}", f"rules={TODAY}", f"home={home}"])
+    launch = flow.plan(flow.ask(config, COMPOSER), COMPOSER).launch
     assert launch is not None
     assert launch.environment is not None
     provision(msgspec.structs.replace(launch, weights=()), progress=lambda _: None, log=home / "log")
