@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from xinfer.launching.job import Job, Outcome, packed, unpacked
@@ -38,8 +39,12 @@ def carried_out(data: bytes) -> bytes:
     ):  # fmt: skip
         if process.stdin is None or process.stderr is None:
             raise RuntimeError("the process has no pipes")
-        process.stdin.write(len(data).to_bytes(HEAD) + data)
-        process.stdin.flush()
+        try:
+            process.stdin.write(len(data).to_bytes(HEAD) + data)
+            process.stdin.flush()
+        except BrokenPipeError:  # it has died already, and its last words say why
+            with suppress(BrokenPipeError):
+                process.stdin.close()
         for line in process.stderr:
             words.append(line.decode(errors="replace").rstrip())
             sys.stderr.write(f"{words[-1]}\n")
