@@ -98,7 +98,7 @@ def ask(config: dict[str, Any], composer: Composer, *, detect: Callable[[], Hard
     return Ask(
         config=config, family=family, day=day, candidates=candidates, hardware=machine, engine=engine,
         workload=workload, capacity=workload,
-        pack=releases.settled(pack, machine, engine, is_here=bool(config["hw"].get("detect"))),
+        pack=releases.settled(pack, machine, engine, is_here=hardware.is_read(config["hw"])),
         prefer=typed(config["prefer"], Prefer, "prefer"),
         evidence=history.evidence(config, machine, workload, detect, lambda name: read(composer.file("engine", name))),
     )  # fmt: skip
@@ -198,7 +198,7 @@ def _today(
     """Judge the same artefact by the pack of today's engines, unless the plan is made by that one."""
     if asked.pack.name == disagreement.TODAY:
         return None
-    pack, is_here = packs.named(disagreement.TODAY, composer), bool(asked.config["hw"].get("detect"))
+    pack, is_here = packs.named(disagreement.TODAY, composer), hardware.is_read(asked.config["hw"])
     pack = releases.settled(pack, asked.hardware, asked.engine, is_here=is_here)
     verdicts = decision.judge_all(pack, made.spec, asked.hardware, broken, asked.engine.get("python"))
     return disagreement.between(made.verdicts, verdicts)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 DTYPES = ("float32", "bfloat16", "float16")
 INSTALLERS = ("pip", "uv")
+OF_THE_COMMAND = ("runs", "home", "resume", "dry", "repeat", "choose", "format", "api_key_env", "port", "hydra")
+"""Keys that are about one command or one machine, and not about what is served or measured."""
 RESUME = ("off", "failed", "all")
 """What a sweep keeps of earlier records: none, all but failures, all. YAML reads a bare off as false."""
 CHOICES = ("documented", "measured")
@@ -43,7 +45,11 @@ def check(config: Mapping[str, Any]) -> None:
             raise ConfigError(f"{key}={_said(config[key])} is not a mapping; its file must be one")
     for key, (allows, means) in _ALLOWED.items():
         if not allows(config[key]):
-            raise ConfigError(f"{key}={_said(config[key])} is not {means}")
+            hint = nearest(str(config[key]), _CHOICES.get(key, ()))
+            raise ConfigError(f"{key}={_said(config[key])} is not {means}{hint}")
+    engine = config["engine"]
+    if engine.get("name") == "auto" and engine.get("version") is not None:
+        raise ConfigError(f"engine.version={engine['version']} is of one engine; say which, as in engine=vllm")
     repeat(config["repeat"])
     tune(config["tune"])
     if config["catalog"] is not None:
@@ -155,6 +161,8 @@ _ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "repeat": (lambda v: isinstance(v, dict), "a mapping"),
 }
 """What a value must be, and how to say that; what is true for everything is checked where it is used."""
+_CHOICES = {"dtype": DTYPES, "resume": RESUME, "installer": INSTALLERS, "choose": CHOICES}
+"""The words that a key takes."""
 
 
 def _said(value: Any) -> str:

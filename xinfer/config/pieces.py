@@ -63,6 +63,11 @@ class Pieces(Composer):
         self._nodes: dict[tuple[str, ...], Any] = {}
         self._errors: dict[tuple[str, ...], str] = {}
 
+    @classmethod
+    def over(cls, composer: Composer) -> Pieces:
+        """Return what composes as another composer does; itself if that remembers already."""
+        return composer if isinstance(composer, cls) else cls(composer.directories[:-1])  # its own come last again
+
     def options(self, group: str) -> tuple[str, ...]:
         """Return the names that a group offers, as they were the first time."""
         return self._names(group)

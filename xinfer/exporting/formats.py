@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from xinfer.exporting import bencher, github_action_benchmark, openmetrics, pytest_benchmark, tables
+from xinfer.verbs import report
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,11 +22,8 @@ def text(how: str, subjects: Sequence[Subject], *, higher_is_better: bool) -> st
     if how == "openmetrics":
         return openmetrics.text(subjects)
     if how == "bencher":
-        return _json(bencher.document(subjects))
+        return f"{report.json_text(bencher.document(subjects))}\n"
     if how == "pytest-benchmark":
-        return _json(pytest_benchmark.document(subjects))
-    return _json(github_action_benchmark.document(subjects, higher_is_better=higher_is_better))
-
-
-def _json(document: object) -> str:
-    return msgspec.json.format(msgspec.json.encode(document), indent=1).decode() + "\n"
+        return f"{report.json_text(pytest_benchmark.document(subjects))}\n"
+    entries = github_action_benchmark.document(subjects, higher_is_better=higher_is_better)
+    return f"{report.json_text(entries)}\n"

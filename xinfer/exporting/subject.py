@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from xinfer import keys
 from xinfer.measuring.quantity import METRICS, Metric, value
 from xinfer.verbs import report
 
@@ -25,10 +26,7 @@ USUAL = (
 """The metrics that are exported where none are asked for."""
 _SAID = ("model", "engine", "workload", "hw", "workload.concurrency", "workload.rate", "workload.load")
 """Keys whose values stand in a name in any case."""
-_ASIDE = (
-    *("rules", "catalog", "runs", "home", "port", "installer", "format", "resume", "dry", "choose"),
-    *("api_key_env", "prefer", "repeat", "hydra"),
-)
+_ASIDE = (*keys.OF_THE_COMMAND, "rules", "catalog", "installer", "prefer")
 """Keys that do not say what is measured; nor do those below them."""
 
 

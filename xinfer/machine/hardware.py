@@ -96,6 +96,11 @@ def declared(config: Mapping[str, Any], machine: Callable[[], Hardware] = detect
     return completed(profile, machine()) if detected else profile
 
 
+def is_read(config: Mapping[str, Any]) -> bool:
+    """Say whether the facts of a profile are read from this machine, rather than all declared."""
+    return bool(config.get("detect"))
+
+
 def completed(profile: Hardware, machine: Hardware) -> Hardware:
     """Fill the profile's nulls from the machine; what it declares stays, its name too.
 

@@ -17,6 +17,7 @@ from xinfer.errors import LaunchError, XinferError
 from xinfer.launching import job, launchers
 from xinfer.launching.job import Job, Outcome
 from xinfer.launching.launcher import Need
+from xinfer.machine import hardware
 from xinfer.measuring.validity import Flag
 from xinfer.verbs import start
 from xinfer.verbs.earlier import Carried
@@ -134,7 +135,7 @@ class Dispatch:
 
 def _need(attempt: Attempt, launcher: Launcher) -> Need:
     """Return what the launch plan uses; that of hw=auto is of this machine, and says nothing of another one."""
-    launch, hardware = attempt.judged.launch, attempt.asked.hardware
-    if launch is None or (launcher.is_elsewhere and attempt.is_of_its_machine):
+    launch, machine = attempt.judged.launch, attempt.asked.hardware
+    if launch is None or (launcher.is_elsewhere and hardware.is_read(attempt.config["hw"])):
         return Need()
-    return Need(gpus=launch.tensor * launch.stages if launch.device == "gpu" else 0, cores=hardware.cores)
+    return Need(gpus=launch.tensor * launch.stages if launch.device == "gpu" else 0, cores=machine.cores)

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from xinfer import catalog, engines, flow
+from xinfer.config import overrides
+from xinfer.errors import ConfigError
 from xinfer.judging import releases, rules, supplement
 from xinfer.machine import hardware
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from typing import TextIO
 
     from xinfer.catalog import Family, Spec
@@ -34,16 +36,45 @@ class Row(msgspec.Struct, frozen=True):
     """Ids of the failed conditions of a no, of the unknown ones of an unknown."""
 
 
-def rows(config: dict[str, Any], composer: Composer) -> list[Row]:
-    """Judge the day's catalogue; a pack that comes from a page covers the families its page names."""
+def rows(config: dict[str, Any], composer: Composer, typed: Sequence[str] = ()) -> list[Row]:
+    """Judge the day's catalogue; a pack that comes from a page covers the families its page names.
+
+    Where a model was ``typed`` it is judged alone, and so is an engine that was named.
+    """
     pack = supplement.chosen(config["rules"], composer)
-    day = flow.day_of(config, pack)
-    known = families(composer)
-    named = [known[name] for name in pack.families if name in known] if pack.families else list(known.values())
     _, broken = engines.load(pack.engines)
     machine = hardware.declared(config["hw"])
-    pack = releases.settled(pack, machine, config["engine"], is_here=bool(config["hw"].get("detect")))
-    return list(judge(pack, catalog.rows(named, day), machine, broken))
+    pack = releases.settled(pack, machine, config["engine"], is_here=hardware.is_read(config["hw"]))
+    pack = limited(pack, config["engine"]["name"])
+    if is_of_one(typed):
+        specs = distinct(flow.ask(config, composer).candidates)
+    else:
+        known = families(composer)
+        named = [known[name] for name in pack.families if name in known] if pack.families else known.values()
+        specs = catalog.rows(named, flow.day_of(config, pack))
+    return list(judge(pack, specs, machine, broken))
+
+
+def is_of_one(typed: Sequence[str]) -> bool:
+    """Say whether a model was typed; else all of them are meant, though one of them is the usual one."""
+    return any(overrides.read(word).key.partition(".")[0] == "model" for word in typed)
+
+
+def limited(pack: Pack, engine: str) -> Pack:
+    """Return the pack with the conditions of one engine alone, if one was named."""
+    if engine == "auto":
+        return pack
+    if engine not in pack.engines:
+        raise ConfigError(f"rule pack {pack.name} has no rules for engine {engine!r}")
+    return msgspec.structs.replace(pack, engines={engine: pack.engines[engine]})
+
+
+def distinct(specs: Iterable[Spec]) -> list[Spec]:
+    """Return each published artefact once, whatever hubs have it."""
+    found: dict[tuple[str | None, ...], Spec] = {}
+    for spec in (each for each in specs if not each.derived):
+        found.setdefault((spec.family, spec.size, spec.format, spec.quantization), spec)
+    return list(found.values())
 
 
 def families(composer: Composer) -> dict[str, Family]:

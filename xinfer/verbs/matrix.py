@@ -97,7 +97,7 @@ def load(paths: Sequence[Path], asked: Asked, composer: Composer) -> tuple[list[
         raise ConfigError("matrix takes the files that name the rows, as in matrix matrix/cpu.yaml")
     found = [matrix.load(path) for path in dict.fromkeys(paths)]
     rows = [matrix.overlaid(row, asked.overrides) for each in found for row in each.rows]
-    shared = Pieces(composer.directories[:-1])
+    shared = Pieces.over(composer)
     kept = matrix.narrowed([(row, composed(row, shared)) for row in rows], asked.filters)
     return found, [judged(row, config, shared) for row, config in kept]
 
@@ -110,9 +110,12 @@ def check(row: Row, composer: Composer) -> Checked:
 def composed(row: Row, composer: Composer) -> dict[str, Any]:
     """Compose a row; ConfigError names it."""
     try:
-        return composer.compose(row.overrides)
+        config = composer.compose(row.overrides)
     except ConfigError as error:
         raise _of(row, error) from error
+    if config["tune"]["metric"] is not None:
+        raise _of(row, ConfigError("tune= measures many settings, and a row is one; leave it out"))
+    return config
 
 
 def judged(row: Row, config: Mapping[str, Any], composer: Composer) -> Checked:
@@ -152,12 +155,13 @@ def measured(
     A file's canary goes first; unless it comes out as expected no other is started, and none after the minutes.
     """
     sheets = [(each, [row for row in checked if row.row.file == str(each.path)]) for each in found]
+    shared = Pieces.over(composer)
     for each, own in sheets:
         _check_rows(each, _able(own))
     return [
         row
         for each, own in sheets
-        for row in _of_file(each.budget, own, say, lambda rows: run(rows, composer, api_key=api_key))
+        for row in _of_file(each.budget, own, say, lambda rows: run(rows, shared, api_key=api_key))
     ]
 
 
@@ -237,7 +241,7 @@ def _recorded(judged: Checked, records: Sequence[Record]) -> Checked:
 def text(asked: Asked, checked: Sequence[Checked], directories: Sequence[str] = ()) -> str:
     """Print the rows in the format that was asked for; ``directories`` are the flags that were typed."""
     if asked.format == "json":
-        return f"{_json({'schema': 1, 'rows': [each.document() for each in checked]})}\n"
+        return f"{report.json_text({'schema': 1, 'rows': [each.document() for each in checked]})}\n"
     if asked.format == "github":
         parts = matrix.jobs([each.row for each in checked])
         if asked.part is not None and asked.part > len(parts):
@@ -274,7 +278,3 @@ def unexpected(checked: Sequence[Checked]) -> Unexpected | None:
     if not faults:
         return None
     return Unexpected(f"{len(faults)} of {len(checked)} rows are not as expected", details=faults)
-
-
-def _json(document: object) -> str:
-    return msgspec.json.format(msgspec.json.encode(document), indent=1).decode()

@@ -6,6 +6,8 @@ import shlex
 import traceback
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from xinfer.errors import Defect
 from xinfer.judging.disagreement import TODAY
 from xinfer.verbs import outlook
@@ -93,6 +95,11 @@ def hardware_text(hw: Hardware) -> str:
     gpu = facts.pop("gpu")
     facts |= {f"gpu.{key}": value for key, value in gpu.items()} if hw.gpus != 0 else {}
     return "".join(f"{key:<24}{_fact(value)}\n" for key, value in facts.items())
+
+
+def json_text(document: object) -> str:
+    """Print a document for programs; people may read it too."""
+    return msgspec.json.format(msgspec.json.encode(document), indent=1).decode()
 
 
 def one_line(text: str) -> str:

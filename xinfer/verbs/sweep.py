@@ -59,7 +59,8 @@ def run(
     """
     tried = carried_out(cells, composer, multirun=multirun, api_key=api_key, carrier=carrier)
     if _is_dry(tried):
-        return 0 if any(each.error is None for each in tried) else Refused.exit_code
+        errors = [each.error.exit_code for each in tried if each.error is not None]
+        return _of_refusals(errors) if len(errors) == len(tried) else 0
     records = [record for each in tried for record in each.records]
     if multirun or records[0].metrics is not None:
         sys.stdout.write(report.result_table([each.records for each in tried]) + "\n")
@@ -88,7 +89,7 @@ def carried_out(
     kept as ``resume=`` says. That is all of it unless something else is said, failures too: the same command then
     ends at once where there is nothing left to do, and says again how the sweep ended.
     """
-    shared = Pieces(composer.directories[:-1]) if len(cells) > 1 else composer
+    shared = Pieces.over(composer) if len(cells) > 1 else composer
     attempts = [Attempt(each, shared, _say, sweeping=multirun, api_key=api_key) for each in cells]
     with terminating_as_exception():
         for number, each in enumerate(attempts, 1):
@@ -234,13 +235,17 @@ def _cool(attempts: Sequence[Attempt]) -> None:
 
 
 def exit_code(records: Sequence[Record]) -> int:
-    """Return 4 if a cell failed, 0 if one ran, else the code of what refused the last one."""
+    """Return 4 if a cell failed, 0 if one ran, 2 if none was understood, else 3."""
     if any(record.status == "failed" for record in records):
         return EngineError.exit_code
     if any(record.status == "ok" for record in records):
         return 0
-    failure = records[-1].failure
-    return failure.exit_code if failure and len(records) == 1 else Refused.exit_code
+    return _of_refusals([record.failure.exit_code for record in records if record.failure])
+
+
+def _of_refusals(codes: Sequence[int]) -> int:
+    """Return the one code that all have; cells that are refused for several kinds of reason are refused."""
+    return codes[0] if len(set(codes)) == 1 else Refused.exit_code
 
 
 def _tell(made: Record) -> None:

@@ -204,7 +204,7 @@ def _choose(line: Line, composer: Composer) -> int:
 
     config = _configured(line, composer)
     how = _format(config["format"], ("text", "json"))
-    choice = choose.run(line.overrides, config, composer)
+    choice = choose.run(config, composer)
     print(f"{_json(choice)}\n" if how == "json" else choose.text(choice), end="")
     if choice.rows:
         return 0
@@ -217,7 +217,7 @@ def _grid(line: Line, composer: Composer) -> int:
 
     config = _configured(line, composer)
     how = _format(config["format"], ("csv", "json"))
-    rows = grid.rows(config, composer)
+    rows = grid.rows(config, composer, line.overrides)
     if how == "json":
         print(_json(rows))
     else:
@@ -286,9 +286,9 @@ def _format(chosen: object, allowed: tuple[str, ...]) -> str:
 
 
 def _json(document: object) -> str:
-    import msgspec
+    from xinfer.verbs import report
 
-    return msgspec.json.format(msgspec.json.encode(document), indent=1).decode()
+    return report.json_text(document)
 
 
 VERBS: dict[str, Callable[[Line, Composer], int]] = {

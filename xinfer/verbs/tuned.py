@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from xinfer import keys
 from xinfer.config import overrides
 from xinfer.config.overrides import LABELS
 from xinfer.deploying import dumping
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 _PLAIN = "the plan as it is"
 _WIDE = 100
 """How much of a failure's message fits a table; the record has all of it."""
-_NOT_KEPT = ("runs", "home", "resume", "dry", "repeat", "choose", "format", "api_key", "api_key_env", "port", "hydra")
+_NOT_KEPT = (*keys.OF_THE_COMMAND, "api_key")
 """What is of one command or one machine, and not of the plan."""
 
 

@@ -64,7 +64,7 @@ def run(
     chosen, others = launcher.chosen(words, composer)
     if chosen is not None:
         raise ConfigError("tune= chooses each setting by what the others reached, on this machine; leave hydra/ out")
-    quick, directory = Pieces(composer.directories[:-1]), next(iter(directories), None)
+    quick, directory = Pieces.over(composer), next(iter(directories), None)
     made = [_Search(cell, quick, api_key, directory).run() for cell in composer.expand(others)]
     for each in filter(None, made):
         sys.stdout.write(f"{tuned.text(each)}\n")
@@ -117,7 +117,7 @@ class _Search:
         if engine == "external":
             raise ConfigError("tune= starts the engine with other settings; engine=external runs already")
         self._base = [*(word for word in self._base if not word.startswith("engine=")), f"engine={engine}"]
-        chosen = tunables.chosen(_declared(engine, self._composer), self._tune.space)
+        chosen = self._chosen(engine)
         cores = planned.ask.hardware.cores or judgement.detect().cores
         place = Place(device=launch.device, cores=cores, concurrency=planned.ask.workload.concurrency)
         fixed = {overrides.read(word).key for word in self._base}
@@ -125,6 +125,17 @@ class _Search:
         if not space:
             raise ConfigError(f"nothing of {engine} is left to be tuned; say tune.space.engine.NAME=[…]")
         return _Goal(planned, chosen, space)
+
+    def _chosen(self, engine: str) -> dict[str, Tunable]:
+        """Return what may be tuned; ConfigError for a key that was typed and does not exist."""
+        known = _declared(engine, self._composer)
+        chosen = tunables.chosen(known, self._tune.space)
+        for key in chosen.keys() - known.keys():
+            try:
+                self._composer.compose([*self._base, f"{key}=null"])
+            except ConfigError as error:
+                raise ConfigError(f"tune.space.{key}: {error}") from error
+        return chosen
 
     def _planned(self, words: Sequence[str]) -> Planned:
         return judgement.first(self._composer.compose(words), self._composer, compares=False)
@@ -193,9 +204,10 @@ def _check(tune: Tune, cell: Sequence[str], directory: Path | None) -> None:
 
 def _declared(engine: str, composer: Composer) -> dict[str, Tunable]:
     """Read what an engine's plugin declares, or the user in its place; nothing where nobody does."""
-    files = (directory / "tunables" / f"{engine}.yaml" for directory in composer.directories)
-    file = next((each for each in files if each.is_file()), None)
-    return tunables.declared(read(file), str(file)) if file else {}
+    if engine not in composer.options("tunables"):
+        return {}
+    file = composer.file("tunables", engine)
+    return tunables.declared(read(file), str(file))
 
 
 def _is_about(word: str, key: str) -> bool:
