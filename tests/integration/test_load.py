@@ -113,7 +113,7 @@ def test_prompts_differ_by_request_and_run_but_not_in_their_work(process: Remote
 def test_capabilities(process: Remote, behaviour: dict[str, Any], expected: dict[str, Any]) -> None:
     """The probe finds what a server takes and reports, and notes what it refused."""
     process.become(msgspec.structs.replace(FAST, **behaviour))
-    found = probe(target(process), workload())
+    found = probe(target(process), workload()).capabilities
     usual: dict[str, Any] = {
         "model": "reference", "extras": True, "stream_options": True, "usage": True, "fixed_length": True,
         "cached_tokens": False, "tokenizer": "/tokenize", "token_ids": True, "tokens_per_chunk": 1.0,

@@ -169,7 +169,7 @@ def test_what_failed_is_not_tried_again(command: Ask, tmp_path: Path) -> None:
             ["model=fake-model,qwen2-instruct"], 0, ["ok", "refused"], id="some-run-and-the-rules-refuse-the-others"
         ),
         pytest.param(["model=qwen2-instruct,llama-3"], 3, ["refused", "refused"], id="the-rules-refuse-all"),
-        pytest.param(["model=nope,neither"], 3, ["refused", "refused"], id="none-can-be-understood"),
+        pytest.param(["model=nope,neither"], 2, ["refused", "refused"], id="none-can-be-understood"),
         pytest.param(["model=nope"], 2, ["refused"], id="the-only-one-cannot-be-understood"),
     ],
 )
@@ -196,6 +196,7 @@ def example(status: record.Status, code: int = 0) -> Record:
         pytest.param([("ok", 0), ("refused", 3)], 0, id="one-ran-and-one-was-refused"),
         pytest.param([("ok", 0), ("failed", 4), ("ok", 0)], 4, id="one-broke-among-others"),
         pytest.param([("refused", 2), ("refused", 3)], 3, id="none-ran"),
+        pytest.param([("refused", 2), ("refused", 2)], 2, id="none-was-understood"),
     ],
 )
 def test_the_worst_cell_decides(cells: list[tuple[record.Status, int]], code: int) -> None:
@@ -219,6 +220,23 @@ def test_a_defect_takes_no_other_cell_along(ask: Ask, tmp_path: Path, monkeypatc
     assert done.returncode == 4
     assert [each.status for each in records(tmp_path)] == ["failed", "ok"]
     assert table(done.stdout)[0][1] == "xinfer: xinfer itself broke: RuntimeError: oh"
+
+
+@pytest.mark.usefixtures("fake_plugin")
+def test_a_server_is_probed_once(ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that it is loaded with knows what it can do."""
+    probe, calls = load.probe, []
+
+    def count(*args: Any) -> Any:
+        calls.append(args)
+        return probe(*args)
+
+    monkeypatch.setattr(load, "probe", count)
+    ask(*OWN, "-m", "model=fake-model", "workload.concurrency=1,2", *TINY)
+    made = records(tmp_path)
+    assert [each.status for each in made] == ["ok", "ok"]
+    assert made[0].capabilities == made[1].capabilities
+    assert len(calls) == 1
 
 
 @pytest.mark.usefixtures("fake_plugin")

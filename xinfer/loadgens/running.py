@@ -42,7 +42,7 @@ def run(loadgen: Loadgen, target: Target | None, workload: Workload, *, run_id: 
     """
     task = loadgen.task(workload, run_id=run_id, directory=str(directory / loadgen.name))
     if target is not None:
-        model = target.model or load.probe(target, workload).model
+        model = target.model or load.probe(target, workload).capabilities.model
         task = msgspec.structs.replace(task, url=target.url.rstrip("/"), model=model, request=target.request)
     program = _started(loadgen, task, directory / f"{loadgen.name}.log", target.api_key if target else None)
     found = _read(loadgen, task, program)

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from xinfer.measuring.stream import Reply
-    from xinfer.measuring.tokens import Endpoint
     from xinfer.spec import Workload
 
 COMPLETIONS = "/v1/completions"
@@ -42,8 +41,8 @@ class Found(NamedTuple):
     """What the probe leaves for the run."""
 
     capabilities: Capabilities
-    tokenizer: Endpoint | None
-    """The server's own."""
+    tokenizer: str | None
+    """Which of ``tokens.ENDPOINTS`` the server has."""
     text: str
     """The prompt of the first completion."""
     text_tokens: int | None
@@ -119,7 +118,7 @@ class Probe:
             probe_ttft_s=_least(one.ttft_s for one in self._answers),
             probe_tpot_s=_least(one.tpot_s for one in self._answers),
         )
-        return Found(capabilities, tokenizer, text, reply.prompt_tokens)
+        return Found(capabilities, tokenizer.kind if tokenizer else None, text, reply.prompt_tokens)
 
     async def _name(self) -> None:
         """Ask the server for a model's name, if none was given."""

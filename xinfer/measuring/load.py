@@ -9,6 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
+
 from xinfer.errors import ConfigError
 from xinfer.measuring import capacity, corpus, schedule
 from xinfer.measuring.capabilities import COMPLETIONS, Found, Probe, completion
@@ -17,7 +19,7 @@ from xinfer.measuring.crew import Crew, cores
 from xinfer.measuring.orders import Order, Report
 from xinfer.measuring.placing import usable_cores
 from xinfer.measuring.prompts import Prompts, prepare
-from xinfer.measuring.samples import Capabilities, Run, Samples, read, write
+from xinfer.measuring.samples import Run, Samples, read, write
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,12 +68,12 @@ def identity(workload: Workload) -> dict[str, str]:
     return {}
 
 
-def probe(target: Target, workload: Workload) -> Capabilities:
+def probe(target: Target, workload: Workload) -> Found:
     """Return what a server can do; raise RequestError if it cannot be reached or completes nothing."""
 
-    async def run() -> Capabilities:
+    async def run() -> Found:
         async with Client(target) as client:
-            return (await Probe(client, workload).run()).capabilities
+            return await Probe(client, workload).run()
 
     return asyncio.run(run())
 
@@ -85,10 +87,10 @@ class _Plan(NamedTuple):
     prompts: Prompts
 
 
-async def _plan(target: Target, workload: Workload, run_id: str, prompts: Prompts | None) -> _Plan:
-    trace = check(workload)
-    async with Client(target) as client:
-        found = await Probe(client, workload).run()
+async def _plan(
+    target: Target, found: Found, workload: Workload, trace: tuple[Moment, ...], run_id: str, prompts: Prompts | None
+) -> _Plan:
+    async with Client(msgspec.structs.replace(target, model=found.capabilities.model)) as client:
         request_s = _request_s(workload, found)
         extras, ramp_s = _extras(workload, request_s), min(MOST_RAMP_S, request_s)
         phases = schedule.phases(workload, run_id, trace=trace, extras=extras, ramp_s=ramp_s)
@@ -164,12 +166,17 @@ def _capacity(reports: Sequence[Report], seconds: float) -> float | None:
     return capacity.measured(busy.worker.core) if busy.worker.cpu_s > SPARE * seconds else None
 
 
-def drive(target: Target, workload: Workload, *, run_id: str, prompts: Prompts | None = None) -> Samples:
+def drive(
+    target: Target, workload: Workload, *, run_id: str, found: Found | None = None, prompts: Prompts | None = None
+) -> Samples:
     """Send the whole workload and return a sample of every request, failed ones too.
 
-    Raises RequestError if the server cannot be reached, or completes nothing, when it is probed, and if a worker dies.
+    ``found`` is what an earlier :func:`probe` found of the same server. Raises RequestError if the server cannot be
+    reached, or completes nothing, when it is probed, and if a worker dies.
     """
-    plan = asyncio.run(_plan(target, workload, run_id, prompts))
+    trace = check(workload)
+    found = found or probe(target, workload)
+    plan = asyncio.run(_plan(target, found, workload, trace, run_id, prompts))
     with Crew(_orders(plan, workload)) as crew:
         crew.run()
     reports = crew.reports

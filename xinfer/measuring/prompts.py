@@ -60,7 +60,7 @@ async def prepare(
     wanted = lengths or [workload.input_tokens] * (workload.warmups + workload.requests)
     able = found.capabilities
     try:
-        async with tokens.opened(found.tokenizer, client.target.tokenizer) as tokenizer:
+        async with tokens.opened(client, found.tokenizer) as tokenizer:
             if tokenizer is not None:
                 return await _counted(tokenizer, found, workload, wanted, run_id)
     except RequestError as error:

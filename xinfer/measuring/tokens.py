@@ -52,6 +52,7 @@ class Endpoint:
 
     def __init__(self, client: Client, kind: str) -> None:
         self._client = client
+        self.kind = kind
         self.name, self._field, self._special = ENDPOINTS[kind]
         self._slots = asyncio.Semaphore(IN_FLIGHT)
 
@@ -133,10 +134,11 @@ async def endpoint(client: Client) -> Endpoint | None:
 
 
 @asynccontextmanager
-async def opened(server: Endpoint | None, argv: Sequence[str]) -> AsyncIterator[Tokenizer | None]:
-    """Yield the server's tokenizer, or else the program's, or else nothing."""
-    if server is not None or not argv:
-        yield server
+async def opened(client: Client, kind: str | None) -> AsyncIterator[Tokenizer | None]:
+    """Yield the server's tokenizer, of one of the ``ENDPOINTS``, or else the program's, or else nothing."""
+    argv = client.target.tokenizer
+    if kind is not None or not argv:
+        yield Endpoint(client, kind) if kind is not None else None
         return
     async with program(argv) as running:
         yield running

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from xinfer import engines, flow, judgement
-from xinfer.config.compose import Composer
+from xinfer.config.pieces import Pieces
 from xinfer.environments import environment
 from xinfer.errors import XinferError
 from xinfer.measuring import capabilities, load
@@ -109,7 +109,7 @@ class Subject:
         self.home = home
         self.folder = folder
         self.directories = tuple(Path(directory).absolute() for directory in directories)
-        self.composer = Composer([*self.directories, *engines.conf_directories()])
+        self.composer = Pieces([*self.directories, *engines.conf_directories()])
         self._trials = contextlib.ExitStack()
         self._server = contextlib.ExitStack()
         self._live: Live | None = None
@@ -168,9 +168,8 @@ class Subject:
 def live(server: Server, launch: LaunchPlan) -> Live:
     """Find out how a server can be asked."""
     workload = Workload(name="contract", input_tokens=32, output_tokens=16, timeout_s=ANSWER_S)
-    return Live(
-        server, launch, load.probe(Target(url=launch.url, model=launch.model, request=launch.request), workload)
-    )
+    target = Target(url=launch.url, model=launch.model, request=launch.request)
+    return Live(server, launch, load.probe(target, workload).capabilities)
 
 
 def _progress(line: str) -> None:

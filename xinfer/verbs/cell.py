@@ -14,6 +14,7 @@ from xinfer.errors import ConfigError, EngineError, RequestError, XinferError
 from xinfer.judgement import detect
 from xinfer.loadgens import peers
 from xinfer.loadgens import running as loadgens
+from xinfer.machine import hardware
 from xinfer.measuring import conditions, load, metrics, resources, validity
 from xinfer.measuring.client import Target
 from xinfer.parity import interview
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from xinfer.config.compose import Composer
     from xinfer.flow import Ask, Planned
     from xinfer.loadgens.peers import Loadgen
+    from xinfer.measuring.capabilities import Found
     from xinfer.measuring.conditions import Conditions
     from xinfer.measuring.resources import Watch
     from xinfer.measuring.usage import Resources
@@ -56,6 +58,8 @@ class Attempt:
         self.planned: Planned | None = None
         self.record: Record | None = None
         """What became of it, once it is closed."""
+        self.found: Found | None = None
+        """What its server can do, once that has been asked for."""
         self.was_loaded = False
         """Whether its server was ready and the load was begun."""
         self.title = ""
@@ -96,11 +100,6 @@ class Attempt:
         return self.judged.ask
 
     @property
-    def is_of_its_machine(self) -> bool:
-        """Say whether facts are read from the machine that measures it, rather than all declared."""
-        return bool(self.config["hw"].get("detect"))
-
-    @property
     def directory(self) -> Path:
         """Where the record and the raw files of this run lie."""
         runs = self.said("runs")
@@ -136,7 +135,7 @@ class Attempt:
         self.planned = judgement.first(self.config, self._composer, compares=not self._sweeping)
         if not self.is_elsewhere:
             judgement.check(self.planned)
-        elif not self.is_of_its_machine:
+        elif not hardware.is_read(self.config["hw"]):
             judgement.launched(self.planned)
         load.check(self.planned.ask.workload)
         self.api_key = apikey.find(self.config, self._typed_key, os.environ)
@@ -230,7 +229,8 @@ class Attempt:
         launch, asked, target = judgement.launched(self.judged), self.asked, self._target(server)
         self.progress(f"measuring workload {asked.workload.name}")
         with resources.watching(server.pids if server else tuple) as watch:
-            samples = load.drive(target, asked.workload, run_id=self.run)
+            self.found = self.found or load.probe(target, asked.workload)
+            samples = load.drive(target, asked.workload, run_id=self.run, found=self.found)
         self.make_directory()
         load.write(samples, self.directory / "samples.jsonl")
         startup = server.startup if server else None

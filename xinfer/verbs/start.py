@@ -105,7 +105,7 @@ def _serve(attempts: list[Attempt]) -> list[Attempt]:
                 current.close(None)
                 current, *waiting = waiting
                 current.begin()
-                _link_logs(attempts[0], current)
+                _hand_on(attempts[0], current)
                 current.load(server, loadgen)
     except XinferError as error:
         current.close(error)
@@ -158,9 +158,9 @@ def _started(attempt: Attempt, loadgen: Loadgen | None) -> Iterator[Server | Non
         yield server
 
 
-def _link_logs(first: Attempt, later: Attempt) -> None:
-    """Let the logs of the one start lie beside each record that it has; where links cannot be, with the first alone."""
-    later.packages, later.conditions = first.packages, first.conditions
+def _hand_on(first: Attempt, later: Attempt) -> None:
+    """Let a later cell know what is known of their one server, and link its logs, where links can be."""
+    later.packages, later.conditions, later.found = first.packages, first.conditions, first.found
     later.make_directory()
     for name in ("provision.log", "engine.log"):
         with suppress(OSError):
