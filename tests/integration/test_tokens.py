@@ -99,9 +99,9 @@ def test_a_servers_tokenizer_is_found(field: str) -> None:
 
     async def found(url: str) -> list[list[int]]:
         async with Client(Target(url=url, model="reference")) as client:
-            endpoint = await tokens.endpoint(client)
-            assert endpoint is not None
-            return await endpoint.encode(["Down the Rabbit-Hole", "", "beginning"] * 10)
+            opens = await tokens.endpoint(client)
+            assert opens is not None
+            return await opens(client).encode(["Down the Rabbit-Hole", "", "beginning"] * 10)
 
     with serving(msgspec.structs.replace(FAST, tokenizer=field)) as server:
         assert (

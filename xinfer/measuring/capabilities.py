@@ -12,9 +12,10 @@ from xinfer.measuring.client import Client, Exchange, Target, explain, judge
 from xinfer.measuring.samples import Capabilities
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from xinfer.measuring.stream import Reply
+    from xinfer.measuring.tokens import Tokenizer
     from xinfer.spec import Workload
 
 COMPLETIONS = "/v1/completions"
@@ -41,8 +42,8 @@ class Found(NamedTuple):
     """What the probe leaves for the run."""
 
     capabilities: Capabilities
-    tokenizer: str | None
-    """Which of ``tokens.ENDPOINTS`` the server has."""
+    tokenizer: Callable[[Client], Tokenizer] | None
+    """Makes the server's own for a client; null if it has none."""
     text: str
     """The prompt of the first completion."""
     text_tokens: int | None
@@ -97,7 +98,8 @@ class Probe:
         words = min(max(self._workload.input_tokens // 2, 8), 256)
         text = " ".join(corpus.words()[-words:])
         answer, extras, stream_options = await self._first(text)
-        tokenizer = await tokens.endpoint(self._client)
+        opens = await tokens.endpoint(self._client)
+        tokenizer = opens(self._client) if opens else None
         [ids] = await tokenizer.encode([" ".join(corpus.words()[:SAMPLE_WORDS])]) if tokenizer else [[]]
         takes_ids = bool(ids) and await self._takes(ids, extras=extras, stream_options=stream_options)
         reply = answer.reply
@@ -118,7 +120,7 @@ class Probe:
             probe_ttft_s=_least(one.ttft_s for one in self._answers),
             probe_tpot_s=_least(one.tpot_s for one in self._answers),
         )
-        return Found(capabilities, tokenizer.kind if tokenizer else None, text, reply.prompt_tokens)
+        return Found(capabilities, opens, text, reply.prompt_tokens)
 
     async def _name(self) -> None:
         """Ask the server for a model's name, if none was given."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import IO, TYPE_CHECKING, Protocol
 
 import msgspec
@@ -13,7 +14,7 @@ from xinfer.errors import RequestError
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from xinfer.measuring.client import Client
 
@@ -52,7 +53,6 @@ class Endpoint:
 
     def __init__(self, client: Client, kind: str) -> None:
         self._client = client
-        self.kind = kind
         self.name, self._field, self._special = ENDPOINTS[kind]
         self._slots = asyncio.Semaphore(IN_FLIGHT)
 
@@ -123,22 +123,21 @@ async def program(argv: Sequence[str]) -> AsyncIterator[Program]:
             await process.wait()
 
 
-async def endpoint(client: Client) -> Endpoint | None:
-    """Return the server's tokenizer; null if it has none."""
+async def endpoint(client: Client) -> Callable[[Client], Endpoint] | None:
+    """Return what makes the server's tokenizer for a client, this one or another; null if it has none."""
     for kind in ENDPOINTS:
         with suppress(RequestError):
-            found = Endpoint(client, kind)
-            if all(await found.encode(["the"])):
-                return found
+            if all(await Endpoint(client, kind).encode(["the"])):
+                return partial(Endpoint, kind=kind)
     return None
 
 
 @asynccontextmanager
-async def opened(client: Client, kind: str | None) -> AsyncIterator[Tokenizer | None]:
-    """Yield the server's tokenizer, of one of the ``ENDPOINTS``, or else the program's, or else nothing."""
+async def opened(client: Client, server: Callable[[Client], Tokenizer] | None) -> AsyncIterator[Tokenizer | None]:
+    """Yield the server's tokenizer, or else the program's, or else nothing."""
     argv = client.target.tokenizer
-    if kind is not None or not argv:
-        yield Endpoint(client, kind) if kind is not None else None
+    if server is not None or not argv:
+        yield server(client) if server is not None else None
         return
     async with program(argv) as running:
         yield running
