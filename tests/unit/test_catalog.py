@@ -224,9 +224,11 @@ def test_what_is_made_here_is_selected_but_not_published() -> None:
         ),
         pytest.param("gemma-2-it", "9", {"head_dim": 256, "sliding_window": 4096}, id="a-sliding-window"),
         pytest.param("chatglm3", "6", {"kv_heads": 2, "kv_bytes_per_token": 28672}, id="two-groups"),
+        pytest.param("deepseek-v2.5", "236", {"kv_bytes_per_token": 60 * (512 + 64) * 2}, id="latent-attention"),
+        pytest.param("granite-4.0-h", "7", {"kv_bytes_per_token": 2 * 4 * 4 * 128 * 2}, id="four-layers-of-attention"),
         pytest.param(
-            "glm4-chat-1m", "9",
-            {"architecture": "ChatGLMModel", "layers": None, "source": None, "kv_bytes_per_token": None},
+            "command-a-03-2025", "111",
+            {"architecture": "Cohere2ForCausalLM", "layers": None, "kv_heads": None, "kv_bytes_per_token": None},
             id="not-found-stays-null",
         ),
         pytest.param(
