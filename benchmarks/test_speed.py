@@ -8,9 +8,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import pytest
+from speed_table import Result, printed
 
 from xinfer import catalog, engines, flow
 from xinfer.config.compose import Composer, conf_dir, read
@@ -18,29 +19,12 @@ from xinfer.judging import packs, rules
 from xinfer.machine import hardware
 from xinfer.verbs import grid
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 EMPTY = [sys.executable, str(Path(__file__).with_name("empty_app"))]
 XINFER = [sys.executable, "-m", "xinfer"]
 PACKS = ("xinference-2024-07", "xinference-2024-08")
 ENGINES = ("vllm", "sglang", "transformers", "llama_cpp", "mlx")
 
-
-class Result(NamedTuple):
-    what: str
-    measured: str
-    goal: str
-
-
-@pytest.fixture(scope="module")
-def table() -> Iterator[list[Result]]:
-    rows: list[Result] = []
-    yield rows
-    whole = [Result("what", "measured", "goal"), *rows]
-    widths = [max(len(row[column]) for row in whole) for column in range(3)]
-    lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in whole)
-    sys.stdout.write("\n\n" + "\n".join(lines) + "\n")
+table = pytest.fixture(printed, scope="module")
 
 
 def seconds(argv: list[str], directory: Path) -> float:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import statistics
-import sys
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from speed_table import Result, printed
 
 from xinfer import engines
 from xinfer.config.compose import Composer
 from xinfer.verbs import sweep
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from xinfer.record import Record
@@ -26,6 +26,8 @@ AXES = (
 )
 REFUSED = ("model=qwen2-instruct", "engine=mlx", "hw=cuda", f"workload.requests=range(1,{1001})")
 FINISHED = ("engine=llama_cpp", f"workload.requests=range(1,{1001})")
+
+table = pytest.fixture(printed, scope="module")
 
 
 class Finished:
@@ -44,24 +46,9 @@ class Finished:
             cell.last._fields |= {"metrics": {"output_tps": 1.0}, "resources": {"seen": ["x" * 60] * 500}}
             tell(cell.last.close(None))
 
-    def kept(self, cell: Cell, *, resume: str) -> tuple[Record, ...]:
-        """Nothing is elsewhere."""
-        raise NotImplementedError(cell, resume)
-
-
-class Result(NamedTuple):
-    what: str
-    measured: str
-    goal: str
-
-
-@pytest.fixture(scope="module")
-def table() -> Iterator[list[Result]]:
-    rows = [Result("what", "measured", "goal")]
-    yield rows
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
-    sys.stdout.write("\n\n" + "\n".join(lines) + "\n")
+    def kept(self, cell: Cell, *, resume: str) -> tuple[Record, ...]:  # noqa: ARG002 -- the protocol's names
+        """Return nothing: all is here."""
+        return ()
 
 
 @pytest.fixture

@@ -109,7 +109,7 @@ def test_a_remembered_verdict_is_the_plain_one(name: str, data: st.DataObject) -
     if data.draw(st.booleans()):
         facts["?model"] = data.draw(st.sampled_from(["dropped", "not listed"]))
     for engine, conditions in pack.engines.items():
-        plain = pack._evaluate(engine, facts)
+        plain = pack._evaluate(engine, [each.evaluate for each in conditions], facts)
         assert len(plain.findings) == len(conditions)
         assert repr(pack.judge(engine, facts)) == repr(plain)
         assert pack.judge(engine, dict(facts)) == plain

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     T = TypeVar("T")
     Judge = Callable[[Mapping[str, Any]], T]
 
-MOST = 4096
-"""How many answers are kept; then they are all forgotten. One takes 1 to 2 kB."""
+MOST = 16384
+"""How many answers are kept; then they are all forgotten. A verdict takes 250 to 400 bytes beside its findings."""
 _WHY = "?model"
 """Why facts are not known: a text of its own for each record, of which there are few."""
 
@@ -51,8 +51,8 @@ def remembered(judge: Judge[T], names: Iterable[str]) -> Judge[T]:
 
 def _key(names: tuple[str, ...]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
     """Return a function that gives the values of facts, and the types of numbers: 1 and 1.0 are not said alike."""
-    values = itemgetter(*names, names[0])  # of one name alone it would not make a tuple
-    numbers = [at for at, name in enumerate(names) if FACTS[name].kind in ("number", "flag")]
+    values = itemgetter(*(names if len(names) > 1 else names * 2))  # of one name alone it would not make a tuple
+    numbers = [at for at, name in enumerate(names) if FACTS[name].kind == "number"]
     if not numbers:
         return values
     if len(numbers) == 1:

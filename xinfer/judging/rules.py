@@ -18,10 +18,13 @@ from xinfer.judging.recall import remembered
 from xinfer.judging.versions import Bounds, Outside
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from xinfer.catalog import Spec
     from xinfer.facts import Hardware
+
+    Test = Callable[[Mapping[str, Any]], "Finding"]
+    Judge = Callable[[Mapping[str, Any]], "Verdict"]
 
 Result = Literal["met", "failed", "unknown"]
 Answer = Literal["yes", "no", "unknown"]
@@ -103,20 +106,14 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True):
         """Judge the facts; a ``when`` or a version that is unknown leaves a failure undecided."""
         if self.bounds is not None:
             return self._evaluate_for(facts, facts[_VERSION], self.bounds)
-        predicate = self.predicate
-        if predicate.test(facts) is True:  # most are met, and said in the fewest steps
-            return Finding(
-                id=self.id, result="met", fact=predicate.fact, observed=facts[predicate.fact],
-                expected=self.expected, source=self.source,
-            )  # fmt: skip
         return self._found(self._held(facts), facts)
 
     def _held(self, facts: Mapping[str, Any]) -> bool | None:
+        applies = self.when is None or self.when.test(facts)
+        if applies is False:  # as most of them do not
+            return True
         held = self.predicate.test(facts)
-        if self.when is not None and held is not True:
-            applies = self.when.test(facts)
-            held = True if applies is False else held if applies else None
-        return held
+        return held if applies or held else None
 
     def _evaluate_for(self, facts: Mapping[str, Any], version: str | None, bounds: Bounds) -> Finding:
         """Judge one version of the engine: one that does not have the condition meets it."""
@@ -133,9 +130,11 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True):
         version: str | None = None,
         outside: Outside | None = None,
     ) -> Finding:
-        fix = None if held else self.fix if held is False else _unknown(self.facts, facts)
-        if held is False and self.doubt is not None:
-            held, fix = None, self.doubt
+        fix = None
+        if not held:
+            fix = self.fix if held is False else _unknown(self.facts, facts)
+            if held is False and self.doubt is not None:
+                held, fix = None, self.doubt
         return Finding(
             id=self.id, result=_RESULT[held], fact=self.predicate.fact, observed=facts[self.predicate.fact],
             expected=self.expected, source=self.source, fix=fix, version=version, outside=outside,
@@ -191,17 +190,21 @@ class Pack(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return self._judges[engine](facts)
 
     @cached_property
-    def _judges(self) -> dict[str, Callable[[Mapping[str, Any]], Verdict]]:
+    def _judges(self) -> dict[str, Judge]:
+        """Verdicts are remembered, and the findings that they are made of, of which there are far fewer."""
         return {
-            engine: remembered(partial(self._evaluate, engine), (name for c in conditions for name in c.facts))
+            engine: remembered(
+                partial(self._evaluate, engine, [remembered(each.evaluate, each.facts) for each in conditions]),
+                (name for each in conditions for name in each.facts),
+            )
             for engine, conditions in self.engines.items()
         }
 
-    def _evaluate(self, engine: str, facts: Mapping[str, Any]) -> Verdict:
+    def _evaluate(self, engine: str, tests: Sequence[Test], facts: Mapping[str, Any]) -> Verdict:
         """Judge the versions in the facts, else the pack's."""
         own = ((_VERSION, self.versions.get(engine)), (_INTERPRETER, self.interpreter))
         added = {name: version for name, version in own if version is not None and facts.get(name) is None}
-        return evaluate(engine, self.engines[engine], {**facts, **added} if added else facts)
+        return evaluate(engine, tests, {**facts, **added} if added else facts)
 
     def order(self, hardware: Hardware) -> tuple[str, ...]:
         """Return every engine in the order of preference on a machine; those without a place come last."""
@@ -209,9 +212,9 @@ class Pack(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return tuple(dict.fromkeys((*preferred, *self.engines)))
 
 
-def evaluate(engine: str, conditions: tuple[Condition, ...], facts: Mapping[str, Any]) -> Verdict:
+def evaluate(engine: str, tests: Sequence[Test], facts: Mapping[str, Any]) -> Verdict:
     """Evaluate every condition of one engine."""
-    findings = tuple([condition.evaluate(facts) for condition in conditions])
+    findings = tuple([test(facts) for test in tests])
     return Verdict(engine=engine, verdict=answer(findings), findings=findings)
 
 
