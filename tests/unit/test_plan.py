@@ -133,7 +133,7 @@ def test_a_plan_claims_nothing_it_was_not_told() -> None:
     """No figure of memory is known, nothing is installed, the server is ours, on loopback, on the CPU."""
     silent = LaunchPlan(engine="e", version=None, variant="v")
     *figures, formula = msgspec.structs.astuple(Memory())
-    assert (figures, formula) == ([None] * 8, {})
+    assert (figures, formula) == ([None] * 9, {})
     assert (silent.environment, silent.weights, silent.base_url, silent.port) == (None, (), None, 0)
     assert (silent.host, silent.health, silent.device, silent.model) == ("127.0.0.1", "/health", "cpu", "")
     assert (silent.argv, silent.env, silent.because, silent.request, silent.notes) == ((), {}, {}, {}, ())

@@ -2,7 +2,7 @@
 
 All figures are about one device: main memory, or each of the GPUs that share a network. A part that cannot be known is
 null, never zero. ``fits`` is false as soon as the known parts alone exceed what is available, and true only when every
-part is known.
+part is known. An overhead that is known within bounds counts with its least for the one, with its most for the other.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def known_gib(spec: Spec, demand: Demand) -> float:
 def holds(spec: Spec, demand: Demand, has: float | None, overhead_gib: float | None = None) -> bool | None:
     """Say whether ``has`` GiB hold a network's part; null where its size or theirs is not known.
 
-    Where the overhead is not known, a part of the memory is left for it.
+    ``overhead_gib`` is the most that it may be. Where it is not known, a part of the memory is left for it.
     """
     if has is None:
         return None
@@ -109,7 +109,8 @@ def estimate(  # noqa: PLR0913 -- all that an estimate depends on, by name
     """Estimate the memory for ``tokens`` tokens of key-value cache over all sequences.
 
     The cache takes 16 bits for each number, or 32 where the network is computed in float32, unless ``widths`` say
-    otherwise. ``given`` has what the engine fixes itself: the cache that it sets aside, the share that it takes.
+    otherwise. ``given`` has what the engine fixes itself: the cache that it sets aside, the share that it takes, and
+    the least of an overhead of which ``overhead_gib`` is the most.
     """
     own = cache.widths((), dtype) if widths is None else widths
     demand = Demand(max(tokens, 0) // max(sequences, 1), max(sequences, 1), dtype, own, place)
@@ -127,12 +128,14 @@ def estimate(  # noqa: PLR0913 -- all that an estimate depends on, by name
     longest = _longest(spec, demand, weights_gib, overhead_gib, has)
     formula |= {"largest_context": _longest_why(spec, demand, longest, overhead_gib)} if longest is not None else {}
     parts = (weights_gib, kv_gib, overhead_gib)
-    known = sum(part for part in parts if part is not None)
-    total = None if None in parts else known
+    most = sum(part for part in parts if part is not None)
+    slack = 0.0 if given.least_overhead_gib is None else (overhead_gib or 0.0) - given.least_overhead_gib
+    total = None if None in parts else most
     return Memory(
         weights_gib=_rounded(weights_gib), kv_gib=_rounded(kv_gib), overhead_gib=_rounded(overhead_gib),
+        least_overhead_gib=_rounded(given.least_overhead_gib),
         total_gib=_rounded(total), available_gib=_rounded(has), largest_context=longest, least_gpus=given.least_gpus,
-        fits=None if has is None else False if known > has else None if total is None else True,
+        fits=None if has is None else False if most - slack > has else None if total is None or most > has else True,
         formula=formula | given.formula,
     )  # fmt: skip
 
