@@ -96,8 +96,9 @@ def types(session: nox.Session) -> None:
 
 def _test(session: nox.Session) -> None:
     _install(session, "bench")
-    args = session.posargs or ["tests/unit", "tests/integration", "benchmarks", "--benchmark-disable"]
-    session.run("pytest", "--numprocesses=2", "--dist=loadfile", "--cov", "--cov-report=", *args)
+    places = ("tests/unit", "tests/integration", "plugins", "benchmarks")
+    args = session.posargs or [*places, "--benchmark-disable"]
+    session.run("pytest", "-m", "not e2e", "--numprocesses=2", "--dist=loadfile", "--cov", "--cov-report=", *args)
     if not session.posargs:
         session.run("coverage", "report")
         pure = ",".join(f"*/xinfer/{module}.py" for module in PURE)
@@ -136,7 +137,7 @@ def e2e(session: nox.Session) -> None:
     """Does the real engine run the real model, and are its numbers true to their raw stamps?"""
     _install(session, "test", editable=False)
     session.install(*PYPROJECT["project"]["optional-dependencies"]["ray"])  # too large for those who test the rest
-    session.run("pytest", "-m", "e2e", *(session.posargs or ["tests/e2e"]))
+    session.run("pytest", "-m", "e2e", *(session.posargs or ["tests/e2e", "plugins"]))
 
 
 @nox.session(default=False)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
+import local_server
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from local_server import Handler
 
 
 class Hub:
@@ -45,27 +47,10 @@ class Hub:
     @contextmanager
     def served(self) -> Iterator[str]:
         """Answer while the body runs, and give the address."""
-        hub = self
+        with local_server.served("HTTP/1.1", GET=self._reply) as port:
+            yield f"http://127.0.0.1:{port}"
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self) -> None:
-                parts = urlsplit(self.path)
-                found = hub.answer(parts.path, parse_qs(parts.query))
-                self.send_response(404 if found is None else 200)
-                self.send_header("Content-Length", str(len(found or b"")))
-                self.end_headers()
-                self.wfile.write(found or b"")
-
-            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 -- the base class calls it so
-                pass
-
-        with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-            thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-            thread.start()
-            try:
-                yield f"http://127.0.0.1:{server.server_port}"
-            finally:
-                server.shutdown()
-                thread.join()
+    def _reply(self, handler: Handler) -> None:
+        parts = urlsplit(handler.path)
+        found = self.answer(parts.path, parse_qs(parts.query))
+        handler.reply(404 if found is None else 200, found or b"")

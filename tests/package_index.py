@@ -5,16 +5,17 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-import threading
 import zipfile
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import local_server
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
+
+    from local_server import Handler
 
 
 class Index:
@@ -55,45 +56,21 @@ class Index:
         digest = self.hashes.get(file) or hashlib.sha256(self.files[file]).hexdigest()
         return f'<a href="/files/{file}#sha256={digest}">{file}</a>'
 
-    @contextmanager
-    def served(self) -> Iterator[int]:
+    def served(self) -> AbstractContextManager[int]:
         """Answer on a port while the body runs."""
-        server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), {"index": self}))
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            yield server.server_address[1]
-        finally:
-            server.shutdown()
-            thread.join()
-            server.server_close()
+        return local_server.served(GET=self._reply, HEAD=self._reply)
 
-
-class Handler(BaseHTTPRequestHandler):
-    """Answers what an installer asks."""
-
-    index: Index
-
-    def do_HEAD(self) -> None:
-        self.answer(sends_body=False)
-
-    def do_GET(self) -> None:
-        self.answer(sends_body=True)
-
-    def answer(self, *, sends_body: bool) -> None:
-        body, is_file = self.index.answer(self.path), self.path.startswith("/files/")
+    def _reply(self, handler: Handler) -> None:
+        body, is_file = self.answer(handler.path), handler.path.startswith("/files/")
         if body is None:
-            self.send_error(404)
+            handler.send_error(404)
             return
-        self.send_response(200)
-        self.send_header("Content-Type", "application/octet-stream" if is_file else "text/html")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        less = self.index.missing_bytes if is_file else 0
-        self.wfile.write(body[: len(body) - less] if sends_body else b"")
-
-    def log_message(self, *_: object) -> None:
-        """Print nothing."""
+        handler.send_response(200)
+        handler.send_header("Content-Type", "application/octet-stream" if is_file else "text/html")
+        handler.send_header("Content-Length", str(len(body)))
+        handler.end_headers()
+        less = self.missing_bytes if is_file else 0
+        handler.wfile.write(body[: len(body) - less] if handler.command == "GET" else b"")
 
 
 def settings(port: int, cache: Path) -> dict[str, str]:

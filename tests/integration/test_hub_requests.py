@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import socket
-import threading
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
+import local_server
 import pytest
 
 from xinfer.errors import ConfigError, ProvisionError
@@ -22,6 +21,8 @@ from xinfer.testing.model_files import CONFIG, LLAMA, folder, gguf, safetensors
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from local_server import Handler
 
     from xinfer.catalog import Spec
 
@@ -43,10 +44,10 @@ class FakeHub:
         self.storage: str | None = None
         """Where files are redirected to; null where they come from here."""
         self.has_ranges = True
-        self.answers: dict[str, Callable[[BaseHTTPRequestHandler], None]] = {}
+        self.answers: dict[str, Callable[[Handler], None]] = {}
         """What is answered instead, by the beginning of the path."""
 
-    def answer(self, handler: BaseHTTPRequestHandler) -> None:
+    def answer(self, handler: Handler) -> None:
         path = urlsplit(handler.path).path
         self.asked.append((handler.path, handler.headers["Authorization"], handler.headers["Range"]))
         special = next((self.answers[begin] for begin in self.answers if path.startswith(begin)), None)
@@ -54,54 +55,34 @@ class FakeHub:
             special(handler)
         elif path.startswith("/api/models/org/Tiny/revision/"):
             siblings = [{"rfilename": name, "size": len(data)} for name, data in self.files.items()]
-            reply(handler, 200, json.dumps({"sha": COMMIT, "siblings": siblings, **self.listed}).encode())
+            handler.reply(200, json.dumps({"sha": COMMIT, "siblings": siblings, **self.listed}).encode())
         elif path.startswith(f"/org/Tiny/resolve/{COMMIT}/") and self.storage:
-            reply(handler, 302, b"", Location=self.storage + handler.path)
+            handler.reply(302, b"", Location=self.storage + handler.path)
         elif path.startswith(f"/org/Tiny/resolve/{COMMIT}/"):
             self.send(handler, self.files[unquote(path.removeprefix(f"/org/Tiny/resolve/{COMMIT}/"))])
         else:
-            reply(handler, 404, b"", **{"X-Error-Code": "RepoNotFound"})
+            handler.reply(404, b"", **{"X-Error-Code": "RepoNotFound"})
 
-    def send(self, handler: BaseHTTPRequestHandler, data: bytes) -> None:
+    def send(self, handler: Handler, data: bytes) -> None:
         if self.has_ranges and handler.headers["Range"]:
             begin, end = map(int, handler.headers["Range"].removeprefix("bytes=").split("-"))
-            reply(handler, 206, data[begin : end + 1])
+            handler.reply(206, data[begin : end + 1])
         else:
-            reply(handler, 200, data)
-
-
-def reply(handler: BaseHTTPRequestHandler, status: int, body: bytes, **headers: str) -> None:
-    handler.send_response(status)
-    for name, value in headers.items():
-        handler.send_header(name, value)
-    handler.send_header("Content-Length", str(len(body)))
-    handler.end_headers()
-    handler.wfile.write(body)
+            handler.reply(200, data)
 
 
 @contextmanager
 def serving(served: FakeHub) -> Iterator[str]:
     """Serve on a free loopback port, and yield the address."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            try:
-                served.answer(self)
-            except ConnectionError:  # who asked has heard enough
-                self.close_connection = True
+    def answer(handler: Handler) -> None:
+        try:
+            served.answer(handler)
+        except ConnectionError:  # who asked has heard enough
+            handler.close_connection = True
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with local_server.served(GET=answer) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 @pytest.fixture
@@ -163,10 +144,10 @@ def test_a_token_goes_nowhere_else(by: Callable[[str], Access]) -> None:
 def test_a_model_that_moved_is_followed(by: Callable[[str], Access]) -> None:
     """On the same hub, with the token."""
     served = FakeHub({**CONFIGURED, "model.safetensors": safetensors()})
-    served.answers["/api/models/Tiny/"] = lambda handler: reply(
-        handler, 307, b"", Location=handler.path.replace("/Tiny/", "/org/Tiny/")
+    served.answers["/api/models/Tiny/"] = lambda handler: handler.reply(
+        307, b"", Location=handler.path.replace("/Tiny/", "/org/Tiny/")
     )
-    served.answers["/Tiny/resolve/"] = lambda handler: reply(handler, 307, b"", Location=f"/org{handler.path}")
+    served.answers["/Tiny/resolve/"] = lambda handler: handler.reply(307, b"", Location=f"/org{handler.path}")
     with serving(served) as url:
         (spec,) = contents.artefacts(hub.repository("Tiny", None, by(url)), "Tiny", Allowed())
     assert spec.id == "Tiny"
@@ -230,7 +211,7 @@ def test_what_the_hub_refuses_is_the_users_to_mend(
 ) -> None:
     """In one line that says how, without the token."""
     served = FakeHub({})
-    served.answers["/"] = lambda handler: reply(handler, status, b"<html>", **headers)
+    served.answers["/"] = lambda handler: handler.reply(status, b"<html>", **headers)
     with serving(served) as url, pytest.raises(ConfigError) as caught:
         found(by(url))
     assert str(caught.value) == said.replace("HOST", url.removeprefix("http://"))
@@ -240,7 +221,7 @@ def test_what_the_hub_refuses_is_the_users_to_mend(
 def test_without_a_token_a_refusal_asks_for_one(tmp_path: Path) -> None:
     """A hub does not tell strangers whether a model exists."""
     served = FakeHub({})
-    served.answers["/"] = lambda handler: reply(handler, 401, b"")
+    served.answers["/"] = lambda handler: handler.reply(401, b"")
     with serving(served) as url, pytest.raises(ConfigError, match="set HF_TOKEN to a token that may read it"):
         found(Access(Server(url), tmp_path, offline=False))
     assert served.asked[0][1] is None
@@ -249,28 +230,28 @@ def test_without_a_token_a_refusal_asks_for_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        pytest.param(lambda handler: reply(handler, 200, b"<html>"), "not as a hub of models does", id="a-web-page"),
-        pytest.param(lambda handler: reply(handler, 200, b'{"sha": "../../x"}'), "not as a hub", id="no-commit"),
-        pytest.param(lambda handler: reply(handler, 200, b"[" * 100_000), "not as a hub", id="nested-without-end"),
-        pytest.param(lambda handler: reply(handler, 418, b""), "refuses to show org/Tiny: HTTP 418", id="a-teapot"),
-        pytest.param(lambda handler: reply(handler, 503, b""), "does not answer (HTTP 503)", id="overloaded"),
-        pytest.param(lambda handler: reply(handler, 429, b""), "does not answer (HTTP 429)", id="asked-too-often"),
+        pytest.param(lambda handler: handler.reply(200, b"<html>"), "not as a hub of models does", id="a-web-page"),
+        pytest.param(lambda handler: handler.reply(200, b'{"sha": "../../x"}'), "not as a hub", id="no-commit"),
+        pytest.param(lambda handler: handler.reply(200, b"[" * 100_000), "not as a hub", id="nested-without-end"),
+        pytest.param(lambda handler: handler.reply(418, b""), "refuses to show org/Tiny: HTTP 418", id="a-teapot"),
+        pytest.param(lambda handler: handler.reply(503, b""), "does not answer (HTTP 503)", id="overloaded"),
+        pytest.param(lambda handler: handler.reply(429, b""), "does not answer (HTTP 429)", id="asked-too-often"),
         pytest.param(
-            lambda handler: reply(handler, 302, b"", Location=handler.path), "does not answer (The HTTP", id="a-circle"
+            lambda handler: handler.reply(302, b"", Location=handler.path), "does not answer (The HTTP", id="a-circle"
         ),
         pytest.param(
-            lambda handler: reply(handler, 302, b"", Location="http://hub.example/x"),
+            lambda handler: handler.reply(302, b"", Location="http://hub.example/x"),
             "redirects to an address without https",
             id="an-open-redirect",
         ),
         pytest.param(
-            lambda handler: reply(handler, 302, b"", Location="file:///etc/passwd"), "is not allowed", id="a-file"
+            lambda handler: handler.reply(302, b"", Location="file:///etc/passwd"), "is not allowed", id="a-file"
         ),
         pytest.param(lambda handler: handler.connection.close(), "does not answer", id="it-hangs-up"),
     ],
 )
 def test_what_the_hub_breaks_is_no_fault_of_the_user(
-    by: Callable[[str], Access], answer: Callable[[BaseHTTPRequestHandler], None], said: str
+    by: Callable[[str], Access], answer: Callable[[Handler], None], said: str
 ) -> None:
     """It is a failure to provide, in one line without the token."""
     served = FakeHub({})
@@ -285,7 +266,7 @@ def test_what_the_hub_breaks_is_no_fault_of_the_user(
 def test_an_answer_without_end_is_not_read(by: Callable[[str], Access], monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor one that comes drop by drop."""
     served = FakeHub({})
-    served.answers["/"] = lambda handler: reply(handler, 200, bytes(5000))
+    served.answers["/"] = lambda handler: handler.reply(200, bytes(5000))
     monkeypatch.setattr(hub, "_MOST_LISTING_BYTES", 1000)
     with serving(served) as url:
         with pytest.raises(ConfigError, match="is longer than 1000 bytes"):
@@ -320,14 +301,14 @@ def test_a_hub_that_is_silent_is_given_up(by: Callable[[str], Access], monkeypat
 @pytest.mark.parametrize(
     ("answer", "error", "said"),
     [
-        pytest.param(lambda handler: reply(handler, 500, b""), ProvisionError, "no answer (HTTP 500); try", id="500"),
-        pytest.param(lambda handler: reply(handler, 206, b"{"), ProvisionError, "is not whole; try again", id="short"),
-        pytest.param(lambda handler: reply(handler, 404, b""), ConfigError, "there is no model", id="gone"),
+        pytest.param(lambda handler: handler.reply(500, b""), ProvisionError, "no answer (HTTP 500); try", id="500"),
+        pytest.param(lambda handler: handler.reply(206, b"{"), ProvisionError, "is not whole; try again", id="short"),
+        pytest.param(lambda handler: handler.reply(404, b""), ConfigError, "there is no model", id="gone"),
     ],
 )  # fmt: skip
 def test_a_file_that_breaks_off_is_said_to(
     by: Callable[[str], Access],
-    answer: Callable[[BaseHTTPRequestHandler], None],
+    answer: Callable[[Handler], None],
     error: type[Exception],
     said: str,
 ) -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import threading
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
+import local_server
 import pytest
 
 from xinfer.errors import RequestError
@@ -18,6 +17,8 @@ from xinfer.parity.answers import PromptSet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from local_server import Handler
 
 PROMPTS = PromptSet(name="two", prompts={"one": "a b", "two": "c d e"})
 CHOICE = {"text": " x", "finish_reason": "stop"}
@@ -30,30 +31,15 @@ def serving(*replies: tuple[str, str, int, object]) -> Iterator[tuple[Target, li
     """Serve what is given for a path and a field of the body, the first that fits; yield what was asked."""
     asked: list[Any] = []
 
-    class Handler(BaseHTTPRequestHandler):
-        def log_message(self, *_: object) -> None:
-            """Keep quiet."""
+    def answer(handler: Handler) -> None:
+        body = json.loads(handler.rfile.read(int(handler.headers["Content-Length"])))
+        asked.append((handler.path, body))
+        fitting = ((s, d) for path, field, s, d in replies if path == handler.path and (not field or field in body))
+        status, document = next(fitting, (404, {}))
+        handler.reply(status, json.dumps(document).encode())
 
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            asked.append((self.path, body))
-            fitting = ((s, d) for path, field, s, d in replies if path == self.path and (not field or field in body))
-            status, document = next(fitting, (404, {}))
-            data = json.dumps(document).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield Target(url=f"http://127.0.0.1:{server.server_port}", model="m"), asked
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with local_server.served(POST=answer) as port:
+        yield Target(url=f"http://127.0.0.1:{port}", model="m"), asked
 
 
 def test_a_server_is_asked_in_the_dialect_that_tells_most() -> None:

@@ -1,0 +1,14 @@
+"""vLLM keeps the contract, with the real model."""
+
+from __future__ import annotations
+
+import pytest
+
+from xinfer.testing import EngineContract
+
+pytestmark = pytest.mark.e2e
+
+
+class TestVllm(EngineContract):
+    engine = "vllm"
+    overrides = ("rules=engines-2026-11",)
