@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 import pytest
+from background import Background
 from package_index import Index, settings
 
 from xinfer import cli, engines
@@ -40,7 +41,19 @@ script()
 @pytest.fixture(scope="session")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the cache of all real engines, as the contract does: ``$XINFER_TEST_HOME``, or one for this session."""
-    return Path(os.environ.get("XINFER_TEST_HOME") or tmp_path_factory.getbasetemp() / "xinfer-home")
+    return _home(tmp_path_factory)
+
+
+def _home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return Path(os.environ.get("XINFER_TEST_HOME") or tmp_path_factory.getbasetemp() / "xinfer-home").absolute()
+
+
+@pytest.fixture(scope="session")
+def background(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Background]:
+    """Return the commands that take minutes; they use the cache of all real engines, whatever a file's own one is."""
+    begun = Background(_home(tmp_path_factory), tmp_path_factory.mktemp("background"))
+    yield begun
+    begun.close()
 
 
 @pytest.fixture

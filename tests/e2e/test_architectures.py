@@ -19,7 +19,10 @@ from xinfer.judging.versions import Bounds
 from xinfer.planning import artefacts
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+    from background import Background
 
     from xinfer.judging.rules import Condition
 
@@ -117,6 +120,18 @@ NAMES = {
     "MiMoV2FlashForCausalLM": "mimo2",
 }  # fmt: skip
 """The same for what ``conf/architectures.yaml`` leaves out, as several networks share a name."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _compiling(request: pytest.FixtureRequest, background: Background) -> Iterator[None]:
+    """Compile llama.cpp beside: that takes all that installing the others leaves of the cores, and would all of them.
+
+    Whether it succeeds is for its own tests to say.
+    """
+    is_begun = background.begin("test_llama_cpp_native", request.session)
+    yield
+    if is_begun:
+        background.end("test_llama_cpp_native")
 
 
 @cache

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import psutil
@@ -23,6 +23,9 @@ from xinfer.facts import Hardware
 from xinfer.plan import LaunchPlan
 from xinfer.running.runner import running
 from xinfer.spec import Workload
+
+if TYPE_CHECKING:
+    from background import Background
 
 pytestmark = pytest.mark.e2e
 
@@ -81,6 +84,12 @@ def ask(launch: LaunchPlan, method: str, path: str, **body: object) -> Any:
     finally:
         connection.close()
     return json.loads(text) if text.startswith((b"{", b"[")) else text.decode()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _comparing(request: pytest.FixtureRequest, background: Background) -> None:
+    """Begin to compare the engines' answers: no test from here to there depends on how fast anything is."""
+    background.begin("test_same_answers", request.session)
 
 
 @pytest.fixture(scope="module")

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,7 +10,7 @@ import pytest
 from xinfer.parity import agreement
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from background import Background
 
 pytestmark = pytest.mark.e2e
 
@@ -23,14 +20,9 @@ PYTORCH = {"vllm", "sglang", "transformers"}
 
 
 @pytest.fixture(scope="module")
-def found(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def found(background: Background) -> Any:
     """Compare all engines once, in float32."""
-    directory = tmp_path_factory.mktemp("parity")
-    asked = ["parity", "model=smollm2-135m-instruct", "rules=engines-2026-11", "hw=auto", "format=json"]
-    done = subprocess.run(
-        [sys.executable, "-m", "xinfer", *asked],
-        cwd=directory, env={**os.environ, "XINFER_HOME": str(home)}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = background.end("test_same_answers")
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

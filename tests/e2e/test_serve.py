@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import secrets
 import signal
 import socket
 import subprocess
 import sys
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,7 +23,7 @@ import pytest
 from openai import AuthenticationError, OpenAI
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 pytestmark = pytest.mark.e2e
 
@@ -74,8 +75,8 @@ class Served(NamedTuple):
 
 
 @contextmanager
-def serving(case: Case, directory: Path, home: Path) -> Iterator[Served]:
-    """Serve with a key if the engine can ask for one; a Ctrl-C must end it well, and with it all that it started."""
+def serving(case: Case, directory: Path, home: Path) -> Iterator[Callable[[], Served]]:
+    """Start to serve, with a key if the engine can ask for one; yield how to wait until it is ready."""
     key = f"sk-{secrets.token_hex(16)}" if case.is_keyed else None
     words = ["model=smollm2-135m-instruct", f"port={free_port()}", *(["api_key_env=E2E_KEY"] if key else [])]
     environ = {**os.environ, "XINFER_HOME": str(home), **({"E2E_KEY": key} if key else {})}
@@ -87,14 +88,17 @@ def serving(case: Case, directory: Path, home: Path) -> Iterator[Served]:
         ) as process,
     ):  # fmt: skip
         try:
-            served = Served(_block(process, err.name), key, directory, process)
-            yield served
-            started = served.started()
-            process.send_signal(signal.SIGINT)
-            assert process.wait(PATIENCE_S) == 0
-            assert [each for each in started if each.is_running()] == []
+            yield lambda: Served(_block(process, err.name), key, directory, process)
         finally:
             process.kill()
+
+
+def stop(served: Served) -> None:
+    """Press Ctrl-C: that must end it well, and with it all that it started."""
+    started = served.started()
+    served.process.send_signal(signal.SIGINT)
+    assert served.process.wait(PATIENCE_S) == 0
+    assert [each for each in started if each.is_running()] == []
 
 
 def _block(process: subprocess.Popen[str], err: str) -> str:
@@ -108,17 +112,30 @@ def _block(process: subprocess.Popen[str], err: str) -> str:
 
 
 def free_port() -> int:
-    """Return a port of the loopback interface that is free."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a free port, and none that the system gives to others while the engine gets ready."""
+    while True:
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", random.randrange(20_000, 30_000)))  # noqa: S311 -- any will do
+            return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def begun(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, home: Path
+) -> Iterator[dict[Case, Callable[[], Served]]]:
+    """Start each server that is asked for: until it is ready it keeps one core busy, for half a minute."""
+    items = (item for item in request.session.items if isinstance(item, pytest.Function) and item.path == request.path)
+    cases: dict[Any, None] = dict.fromkeys(item.callspec.params["served"] for item in items)
+    with ExitStack() as stack:
+        yield {case: stack.enter_context(serving(case, tmp_path_factory.mktemp("served"), home)) for case in cases}
 
 
 @pytest.fixture(scope="module", params=CASES)
-def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, home: Path) -> Iterator[Served]:
+def served(request: pytest.FixtureRequest, begun: dict[Case, Callable[[], Served]]) -> Iterator[Served]:
     """Return a server of each engine, one after the other; all tests ask the same."""
-    with serving(request.param, tmp_path_factory.mktemp("served"), home) as found:
-        yield found
+    found = begun[request.param]()
+    yield found
+    stop(found)
 
 
 def test_a_completion(served: Served) -> None:
