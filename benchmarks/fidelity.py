@@ -9,6 +9,7 @@ The peers are installed below ``$XINFER_HOME``, each in an environment of its ow
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import statistics
 import subprocess
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import fidelity_table
 import msgspec
+import plain_loop
 import tree_cpu
 
 from xinfer import engines, flow, judgement
@@ -38,13 +40,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from xinfer.flow import Planned
-    from xinfer.measuring.samples import Sample
     from xinfer.testing.reference_server import Served
 
 SERVER_CORE, CLIENT_CORE = 0, 1
 TOKENS = 128
 ANY = Workload(name="any", input_tokens=1, output_tokens=1)
-CLIENTS = (OWN, "vllm-bench", "guidellm", "aiperf", "sglang-bench")
+PLAIN = "plain-loop"
+CLIENTS = (OWN, PLAIN, "vllm-bench", "guidellm", "aiperf", "sglang-bench")
 NS = 1_000_000_000
 
 
@@ -106,9 +108,12 @@ def truth(served: Sequence[Served]) -> Seen:
     )
 
 
-def cost(tree: tree_cpu.TreeCpu, served: Sequence[Served]) -> float:
-    """Return microseconds of CPU per token, between the first measured arrival and the last end."""
-    begin, end = min(one.received_ns for one in served), max(one.sent[-1][0] for one in served)
+def cost(tree: tree_cpu.TreeCpu, measured: Sequence[Served], served: Sequence[Served]) -> float:
+    """Return microseconds of CPU per token, between the first measured arrival and the last end.
+
+    A warm-up that flows into the measured part has tokens in that time too, and they cost as much as the others.
+    """
+    begin, end = min(one.received_ns for one in measured), max(one.sent[-1][0] for one in measured)
     tokens = sum(size for one in served for t, size in one.sent if begin <= t <= end)
     return (tree.at(end) - tree.at(begin)) * 1e6 / tokens
 
@@ -119,17 +124,29 @@ def own(argument: str) -> None:
     samples = load.drive(Target(url=url, model="reference"), workload, run_id=str(time.time_ns()))
     fine = [sample for sample in samples.measured if sample.error is None]
     found = metrics.summarize(samples, workload)
-    times = [_times(sample) for sample in fine]
+    times = [_times([chunk.t_ns for chunk in one.chunks if chunk.is_token], one.t_send) for one in fine]
     says = tuple(flag.text for flag in validity.flags(samples, workload) if flag.id.startswith("client"))
     seen = Seen(tuple(t for t, _ in times), tuple(t for _, t in times), found.output_tps_full or 0.0, says)
     Path(file).write_bytes(msgspec.json.encode(seen))
 
 
-def _times(sample: Sample) -> tuple[float, float]:
+def plain(argument: str) -> None:
+    """Be a loop that does nothing but stamp, in the same way."""
+    url, workload, file = msgspec.json.decode(argument, type=tuple[str, Workload, str])
+    gc.disable()
+    recordings = plain_loop.recordings(url, workload)
+    stamps = [plain_loop.stamps(recording) for recording in recordings]
+    times = [_times(each, recording.t_send) for each, recording in zip(stamps, recordings, strict=True)]
+    rate = len(recordings) * TOKENS * NS / (max(each[-1] for each in stamps) - recordings[0].t_send)
+    Path(file).write_bytes(msgspec.json.encode(Seen(tuple(t for t, _ in times), tuple(t for _, t in times), rate)))
+
+
+def _times(stamps: Sequence[int], t_send: int) -> tuple[float, float]:
     """Return a request's TTFT and TPOT, as xinfer.measuring.metrics defines them."""
-    stamps = [chunk.t_ns for chunk in sample.chunks if chunk.is_token]
-    count = (sample.completion_tokens or 0) - 1
-    return (stamps[0] - sample.t_send) / NS, (stamps[-1] - stamps[0]) / count / NS
+    return (stamps[0] - t_send) / NS, (stamps[-1] - stamps[0]) / (TOKENS - 1) / NS
+
+
+OURS = {OWN: own, PLAIN: plain}
 
 
 def drive(client: str, loadgen: Loadgen | None, url: str, workload: Workload, directory: Path) -> tuple[str, Seen]:
@@ -137,8 +154,8 @@ def drive(client: str, loadgen: Loadgen | None, url: str, workload: Workload, di
     if loadgen is None:
         file = directory / "seen.json"
         argument = msgspec.json.encode((url, workload, str(file))).decode()
-        subprocess.run([sys.executable, __file__, "--own", argument], check=True)
-        return "xinfer", msgspec.json.decode(file.read_bytes(), type=Seen)
+        subprocess.run([sys.executable, __file__, "--be", client, argument], check=True)
+        return client, msgspec.json.decode(file.read_bytes(), type=Seen)
     target = Target(url=url, model="reference", request={"ignore_eos": True})
     found = running.run(loadgen, target, workload, run_id=f"{client}-{time.time_ns()}", directory=directory)
     assert isinstance(found.metrics, metrics.Metrics)
@@ -161,9 +178,10 @@ def measure(client: str, loadgen: Loadgen | None, name: str, server: Remote, tur
             source, seen = drive(client, loadgen, server.url, workload, Path(directory))
         except (XinferError, subprocess.CalledProcessError) as error:
             return Row(client, name, turn, client, error=str(error), seconds=time.perf_counter() - begun_s)
-    served = [one for one in server.log() if one.max_tokens == TOKENS and one.sent][-at.requests :]
+    served = server.log()
+    measured = [one for one in served if one.max_tokens == TOKENS and one.sent][-at.requests :]
     return Row(
-        client, name, turn, source, truth=truth(served), seen=seen, cpu_us_per_token=cost(tree, served),
+        client, name, turn, source, truth=truth(measured), seen=seen, cpu_us_per_token=cost(tree, measured, served),
         cpu_s=tree.total_s, seconds=time.perf_counter() - begun_s,
     )  # fmt: skip
 
@@ -184,8 +202,7 @@ def installed(clients: Sequence[str], cell: Planned, directory: Path) -> dict[st
     )  # fmt: skip
     made: dict[str, Loadgen | None] = {}
     for client in clients:
-        peers.check(client)
-        made[client] = loadgen = None if client == OWN else peers.plan(client, place, ANY)
+        made[client] = loadgen = None if client in OURS else peers.plan(client, place, ANY)
         if loadgen is not None:
             environment.provision(loadgen.needs, progress=_say, log=directory / "provision.log")
     return made
@@ -258,10 +275,10 @@ def main() -> None:
     parser.add_argument("--engine", help="compare with vLLM's client on this real engine instead")
     parser.add_argument("--json", type=Path, help="keep every row here")
     parser.add_argument("--markdown", type=Path, help="write the table here")
-    parser.add_argument("--own", help=argparse.SUPPRESS)
+    parser.add_argument("--be", nargs=2, help=argparse.SUPPRESS)
     asked = parser.parse_args()
-    if asked.own:
-        own(asked.own)
+    if asked.be:
+        OURS[asked.be[0]](asked.be[1])
         return
     with tempfile.TemporaryDirectory() as directory:
         if asked.engine:

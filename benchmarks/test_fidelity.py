@@ -8,11 +8,13 @@ import sys
 import time
 
 import fidelity_table
+import plain_loop
 import pytest
 import tree_cpu
 from fidelity import Row, Seen, cost, truth
 
-from xinfer.testing.reference_server import Served
+from xinfer.spec import Workload
+from xinfer.testing.reference_server import Behaviour, Served, serving
 
 MS = 1_000_000
 
@@ -31,10 +33,11 @@ def test_the_truth_is_what_the_server_logged() -> None:
 
 
 def test_the_cost_is_taken_between_the_first_arrival_and_the_last_token() -> None:
-    """CPU before and after is not counted, and only tokens in between are."""
+    """CPU before and after is not counted, and all tokens in between are, those of the warm-up too."""
     tree = tree_cpu.TreeCpu(None)
     tree.instants, tree.totals = [0, 100 * MS, 200 * MS, 300 * MS], [5.0, 5.0, 5.1, 9.0]
-    assert cost(tree, [served(100, 150, 200)]) == pytest.approx(0.1 / 2 * 1e6)
+    warm, measured = served(0, 50, 99, 110, 120), served(100, 150, 200)
+    assert cost(tree, [measured], [warm, measured]) == pytest.approx(0.1 / 4 * 1e6)
 
 
 def test_use_is_interpolated_between_two_readings() -> None:
@@ -64,6 +67,23 @@ def test_the_whole_tree_is_watched_except_the_server() -> None:
         child.communicate(b"\n")
     other.communicate(b"\n")
     assert tree.total_s >= 0.3
+
+
+def test_the_plain_loop_sends_and_keeps_what_a_client_would() -> None:
+    """The measured requests alone, each whole, with a stamp for every delivery; on Linux alone."""
+    if sys.platform != "linux":
+        assert not hasattr(plain_loop.select, "epoll")
+        return
+    workload = Workload(name="any", input_tokens=8, output_tokens=5, concurrency=2, requests=3, warmup=2)
+    with serving(Behaviour()) as server:
+        found = plain_loop.recordings(server.url, workload)
+        assert [one.prompt_tokens for one in server.log] == [8] * 6
+    assert len(found) == 3
+    for recording in found:
+        assert len(recording.stamps) == len(recording.counts)
+        assert recording.t_send <= min(recording.stamps)
+        assert recording.raw.endswith(plain_loop.LAST)
+        assert len(plain_loop.stamps(recording)) == 5
 
 
 def row(load: str, client: str, seen: Seen | None, error: str | None = None) -> Row:
