@@ -30,5 +30,5 @@ def test_choose(benchmark: Any) -> None:
     """Every artefact of every family, judged for every engine, the best of each family planned; goal: 1 s."""
     composer = Composer(engines.conf_directories())
     typed = ("hw=rtx4090", "workload=chat")
-    choice = benchmark(choose.run, typed, composer.compose(typed), composer)
+    choice = benchmark(choose.run, composer.compose(typed), composer)
     assert len(choice.rows) > 40

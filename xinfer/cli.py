@@ -45,11 +45,11 @@ verbs
              format=text|json|yaml|shell|compose|kubernetes|slurm|systemd
   why        what each engine's rules say of it, and the smallest changes that would make it serve    format=text|json
   choose     of every family what runs and fits on a machine for a workload, best first             format=text|json
-  grid       every published artefact x engine for a machine       format=csv|json
+  grid       every published artefact x engine for a machine; model= and engine= narrow it     format=csv|json
   diff       where two rule packs judge otherwise, by reason: diff rules=A rules=B           format=text|csv|json
   hardware   what this machine is, or what hw= declares            format=text|json
   models     the families of the catalogue                         format=text|json
-  engines    the engines, their plugins and what they pin          format=text|json
+  engines    the engines, whether their plugins load, their ports  format=text|json
   environments  what is kept below home=: size, last use, whether complete, whether in use    format=text|json
                 unused_days=30: only what nobody has used for so long
                 remove=NAME,…: remove what would be listed; a NAME may be a pattern, as in remove='vllm-*'
@@ -86,6 +86,8 @@ def script() -> None:
     gc.disable()  # most verbs end in a moment and leave no garbage worth a tenth of that moment
     if sys.stdout is None:  # it was closed by whoever started this
         sys.stdout = io.StringIO()
+    if sys.stderr is None:
+        sys.stderr = io.StringIO()  # print would take None for standard output
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal that has no … gets a ?
     sys.exit(main(sys.argv[1:]))
@@ -107,7 +109,8 @@ def main(argv: list[str]) -> int:
         return 0
     except OSError as error:
         _drop_output()
-        show(ConfigError(f"{error.filename or 'the output'} cannot be used: {error.strerror}"))
+        nameless = "the current directory" if isinstance(error, FileNotFoundError) else "the output"
+        show(ConfigError(f"{error.filename or nameless} cannot be used: {error.strerror}"))
         return ConfigError.exit_code
     except Exception as error:  # noqa: BLE001 -- nobody but a developer can use a traceback
         return _broken(error)
@@ -186,13 +189,16 @@ def _stray(word: str, verb: str) -> ConfigError:
 def _dispatch(line: Line) -> int:
     from xinfer import engines  # noqa: PLC0415 -- --help must not pay for Hydra
     from xinfer.config.compose import Composer  # noqa: PLC0415
+    from xinfer.verbs import unheeded  # noqa: PLC0415
 
     if line.verb in TAKING_PATHS and (line.multirun or line.only_config):
         raise ConfigError(f"{line.verb} takes paths, and neither -m nor --cfg")
     if line.multirun and line.verb != "run":
-        raise ConfigError(f"-m sweeps run; {line.verb} takes one machine and one model at a time")
+        one = f"{line.verb} takes one machine and one model at a time"
+        raise ConfigError(f"-m sweeps run; {one} (-m dry=true judges many)")
     if line.multirun and line.only_config:
         raise ConfigError("--cfg prints one configuration, and -m asks for several; leave one of them out")
+    unheeded.check(line.verb, line.overrides)
     composer = Composer([*line.directories, *engines.conf_directories()])
     if line.only_config:
         return _config(line, composer)

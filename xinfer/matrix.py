@@ -18,7 +18,7 @@ from xinfer import expectation
 from xinfer.config.document import read
 from xinfer.config.overrides import NAMES
 from xinfer.engines import typed
-from xinfer.errors import ConfigError
+from xinfer.errors import ConfigError, nearest
 from xinfer.expectation import RUNS, Expectation
 
 if TYPE_CHECKING:
@@ -228,7 +228,8 @@ def narrowed(rows: Iterable[Composed], filters: Iterable[str]) -> list[Composed]
         there = sorted({choice for each in kept if (choice := _choice(*each, key)) is not None})
         if set(values.split(",")).isdisjoint(there):
             known = f"{key} is {', '.join(there)}" if there else f"none has {key}"
-            raise ConfigError(f"filter={text} leaves no row: {known}")
+            hint = nearest(values, there) or nearest(key, () if there else {"expect", *kept[0][1]})
+            raise ConfigError(f"filter={text} leaves no row: {known}{hint}")
         kept = [each for each in kept if _choice(*each, key) in values.split(",")]
     return kept
 

@@ -130,6 +130,21 @@ def test_an_output_that_cannot_be_written(tmp_path: Path, redirect: str, code: i
     assert (done.returncode, done.stderr) == (code, said)
 
 
+def test_an_error_stays_out_of_the_output(tmp_path: Path) -> None:
+    """Where standard error is closed, nobody reads it; what is printed is still the answer alone."""
+    line = f"'{sys.executable}' -m xinfer plan nope=1 2>&-"
+    done = subprocess.run([BASH, "-c", line], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+
+
+def test_a_directory_that_is_gone(tmp_path: Path) -> None:
+    """Somebody has removed the one that the command was typed in."""
+    line = f"rmdir '{tmp_path}' && '{sys.executable}' -m xinfer plan"
+    done = subprocess.run([BASH, "-c", line], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.stderr == "xinfer: the current directory cannot be used: No such file or directory\n"
+    assert (done.returncode, done.stdout) == (2, "")
+
+
 # Another machine
 
 

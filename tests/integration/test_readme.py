@@ -1,6 +1,6 @@
 """The README is true: its commands do what it says, its examples are real, and every name in it exists.
 
-``XINFER_UPDATE_README=1 pytest tests/integration/test_readme.py`` writes the plan's example anew.
+``XINFER_UPDATE_README=1 pytest tests/integration/test_readme.py`` writes anew what asks and starts nothing.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from recorded import repeats, write
 from xinfer import cli, engines, flow
 from xinfer.config import launcher
 from xinfer.config.compose import Composer
+from xinfer.config.document import read
 from xinfer.environments import removal
 from xinfer.errors import XinferError
 from xinfer.measuring import validity
@@ -129,15 +130,20 @@ def normal(text: str, home: Path) -> str:
     return re.sub(r"(environments/\S+?)-[0-9a-f]{8}\b", r"\1-0a1b2c3d", text)
 
 
-def test_the_plan_in_the_readme_is_todays(ask: Ask, tmp_path: Path) -> None:
+@pytest.mark.parametrize("which", ["plan", "why", "matrix"])
+def test_an_answer_in_the_readme_is_todays(
+    ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: str
+) -> None:
     """Of the very command that stands above it."""
-    shown = TEXT.partition("<!-- example: plan -->")[0].rstrip().splitlines()[-1].strip()
+    shown = TEXT.partition(f"<!-- example: {which} -->")[0].rstrip().splitlines()[-1].strip()
+    monkeypatch.chdir(README.parent)
     output = normal(ask(*shlex.split(shown.removeprefix(START))).stdout, tmp_path / "home")
     if os.environ.get("XINFER_UPDATE_README"):
-        marked = re.compile(r"(<!-- example: plan -->\n).*?(<!-- /example -->)", re.DOTALL)
-        README.write_text(marked.sub(lambda m: f"{m[1]}```text\n{output}```\n{m[2]}", TEXT), encoding="utf-8")
+        marked = re.compile(rf"(<!-- example: {which} -->\n).*?(<!-- /example -->)", re.DOTALL)
+        text = README.read_text(encoding="utf-8")
+        README.write_text(marked.sub(lambda m: f"{m[1]}```text\n{output}```\n{m[2]}", text), encoding="utf-8")
         return
-    assert example("plan") == output
+    assert example(which) == output
 
 
 def columns(text: str, heads: tuple[str, ...]) -> list[list[str]]:
@@ -147,14 +153,6 @@ def columns(text: str, heads: tuple[str, ...]) -> list[list[str]]:
     starts = [lines[first].index(head) for head in heads]
     ends = [*starts[1:], None]
     return [[line[a:b].strip() for a, b in zip(starts, ends, strict=True)] for line in lines[first + 1 :] if line]
-
-
-def test_the_matrix_in_the_readme_is_todays() -> None:
-    """Of the very command that stands above it."""
-    shown = TEXT.partition("<!-- example: matrix -->")[0].rstrip().splitlines()[-1].strip()
-    words = [sys.executable, "-m", "xinfer", *shlex.split(shown.removeprefix(START))]
-    done = subprocess.run(words, cwd=README.parent, capture_output=True, text=True, check=True)
-    assert example("matrix") == done.stdout
 
 
 def test_the_run_in_the_readme_is_a_run() -> None:
@@ -187,6 +185,28 @@ def test_the_ladder_in_the_readme_is_a_ladder() -> None:
     names = set(Composer(engines.conf_directories()).options("engine")) - {"auto", "external"}
     assert {(row[1], row[3]) for row in rows} == {(name, f"{n} at once") for name in names for n in (1, 4, 16)}
     assert all(0 < float(row[7].removesuffix(" %")) < 100 for row in rows)
+
+
+def test_the_sweep_in_the_readme_came_home() -> None:
+    """Both cells of the command above it, from a process of joblib's."""
+    text = example("joblib")
+    rows = columns(text, ("model", "engine", "workload", " load ", "runs", "status", "TTFT ms", "flags"))
+    assert [(row[3], row[5]) for row in rows if row[5] == "ok"] == [("1 at once", "ok"), ("2 at once", "ok")]
+    assert text.count("came home from ") == 2
+    assert text.endswith("2 ok, 0 refused, 0 failed\n2 records below joblib\n")
+
+
+def test_the_tuning_in_the_readme_is_one() -> None:
+    """Of every setting that the engine's plugin declares, the plan's own first, as many times as the command says."""
+    text = example("tune")
+    keys = [key for key in read(engines.get("llama_cpp").conf / "tunables" / "llama_cpp.yaml") if key in text]
+    rows = columns(text, ("#", "output_tps tok/s", *keys, "remarks"))
+    trials = [row for row in rows if row[0].isdecimal()]
+    assert len(keys) == 7
+    assert len(trials) == 5
+    assert trials[0][2:-1] == ["-"] * len(keys)
+    assert all(float(row[1]) > 0 for row in trials)
+    assert text.endswith(("\nnothing is kept\n", " experiment=fast\n"))
 
 
 def test_the_speed_in_the_readme_is_a_table() -> None:

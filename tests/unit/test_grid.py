@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from xinfer import engines
 from xinfer.catalog import Spec
 from xinfer.config.compose import Composer
 from xinfer.errors import ConfigError
@@ -130,6 +131,21 @@ def cells(row: Row) -> tuple[Any, ...]:
 def test_which_artefacts_are_in_the_grid(overrides: tuple[str, ...], count: int) -> None:
     """The pack chooses the families and the day; the user may choose another day."""
     assert len(rows(*overrides)) == count
+
+
+def test_what_is_typed_narrows_it() -> None:
+    """A model is judged alone, each artefact once, and so is an engine; what no rule is about is an error."""
+    known = Composer(engines.conf_directories())
+
+    def narrowed(*typed: str) -> list[Row]:
+        return grid.rows(known.compose(["hw=cuda", *typed]), known, typed)
+
+    table = narrowed("model=qwen2-instruct", "model.size=7", "engine=vllm")
+    assert {(row.family, row.size, row.engine) for row in table} == {("qwen2-instruct", "7", "vllm")}
+    assert len(table) == len({row[:4] for row in map(cells, table)}) > 10
+    assert {row.engine for row in narrowed("engine=mlx")} == {"mlx"}
+    with pytest.raises(ConfigError, match=r"^rule pack xinference-2024-08 has no rules for engine 'external'$"):
+        narrowed("engine=external", "engine.url=http://127.0.0.1:1")
 
 
 def test_a_day_that_was_not_kept() -> None:

@@ -228,12 +228,20 @@ def test_filters_keep_what_has_all_they_say(filters: list[str], kept: str) -> No
 @pytest.mark.parametrize(
     ("filters", "said"),
     [
-        pytest.param(["engine=vlm"], "filter=engine=vlm leaves no row: engine is mlx, vllm", id="no-such-value"),
+        pytest.param(
+            ["engine=vlm"],
+            "filter=engine=vlm leaves no row: engine is mlx, vllm; did you mean 'vllm'?",
+            id="no-such-value",
+        ),
         pytest.param(
             ["engine=mlx", "expect=runs"], "filter=expect=runs leaves no row: expect is refused", id="none-left"
         ),
-        pytest.param(["engin=vllm"], "filter=engin=vllm leaves no row: none has engin", id="no-such-key"),
-        pytest.param(["dtype.x=1"], "filter=dtype.x=1 leaves no row: none has dtype.x", id="nothing-in-it"),
+        pytest.param(
+            ["engin=vllm"], "filter=engin=vllm leaves no row: none has engin; did you mean 'engine'?", id="no-such-key"
+        ),
+        pytest.param(
+            ["dtype.x=1"], "filter=dtype.x=1 leaves no row: none has dtype.x; did you mean 'dtype'?", id="nothing-in-it"
+        ),
         pytest.param(["vllm"], "filter=vllm is not KEY=VALUE, as in filter=engine=vllm", id="no-key"),
         pytest.param([""], "filter= is not KEY=VALUE, as in filter=engine=vllm", id="nothing"),
     ],

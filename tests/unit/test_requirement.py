@@ -146,6 +146,14 @@ def test_a_version_whose_pins_are_not_known(path: Path) -> None:
         requirement.provide(path, Settings(name="engine", version="0.8"), job(), "rocm")
 
 
+@pytest.mark.parametrize("version", ["banana", ">=0.9", "0.9,<2", ""])
+def test_what_is_no_version(path: Path, version: str) -> None:
+    """One is meant, in full: pip would read a range as something else, or ask its index for nothing."""
+    said = f"engine.version={version} is no version that can be installed; say one in full, as in engine.version=1.1"
+    with pytest.raises(ConfigError, match=f"^{re.escape(said)}$"):
+        requirement.provide(path, Settings(name="engine", version=version), job(), "cpu")
+
+
 @pytest.mark.parametrize("version", [None, "0.9"])
 def test_the_users_interpreter(path: Path, version: str | None) -> None:
     """Nothing is installed; the version is what the user says, and the variant need not be known."""

@@ -74,6 +74,20 @@ def test_a_path_may_be_relative_or_begin_at_home(tmp_path: Path, monkeypatch: py
     assert local("m.gguf")[0].id == local("~/m.gguf")[0].id == str(tmp_path / "m.gguf")
 
 
+def test_a_path_has_one_name_from_wherever_it_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without going up and down again; a link, as those of the hub's cache are, keeps its own name."""
+    root = tmp_path.resolve()
+    (root / "blob").write_bytes(gguf())
+    (root / "m.gguf").symlink_to("blob")
+    folder(root / "below")
+    monkeypatch.chdir(root / "below")
+    assert local("../m.gguf")[0].id == str(root / "m.gguf")
+    assert local("../below/../below")[0].id == str(root / "below")
+    (root / "below" / "inner").mkdir()
+    monkeypatch.chdir(root / "below" / "inner")
+    assert local("..")[0].id == str(root / "below")
+
+
 def test_any_piece_of_a_split_gguf_names_it(tmp_path: Path) -> None:
     """Engines are given the first."""
     for number in (1, 2):

@@ -63,6 +63,13 @@ def test_a_user_may_change_the_space() -> None:
         "engine.threads": (None, 1, 3), "engine.cache_type_k": (None, "q8_0"), "engine.args.mmap": (None, True),
         "dtype": (None, "bfloat16"),
     }  # fmt: skip
+    assert tunables.named(asked) == {"engine.threads", "engine.args.mmap", "dtype", "engine.slots"}
+
+
+def test_a_user_may_leave_all_below_a_key_alone() -> None:
+    """All flags of an engine at once; a key that only begins alike stays."""
+    known = {key: Tunable(**WHY, values=(1,)) for key in ("engine.args.a", "engine.args.b", "engine.argsmax")}
+    assert set(tunables.chosen(known, {"engine": {"args": None}})) == {"engine.argsmax"}
 
 
 @pytest.mark.parametrize(

@@ -203,6 +203,14 @@ def test_cells_are_tuned_one_after_another(bench: Bench, ask: Ask) -> None:
     assert ["workload.concurrency=1" in cell for ((*cell,),) in bench.asked] == [True, False]
 
 
+def test_a_cell_that_is_refused_takes_no_other_along(bench: Bench, ask: Ask) -> None:
+    """It is told before the first is started; what the others came to is printed."""
+    done = tune(ask, "model=fake-model,qwen2-instruct", "tune.trials=1")
+    assert (done.returncode, len(bench.asked)) == (0, 1)
+    assert done.stderr.startswith("xinfer: fake refuses fake: family\ntuning for ")
+    assert "the plan as it is is the best that was found" in done.stdout
+
+
 def test_a_chosen_engine_is_named(bench: Bench, ask: Ask) -> None:
     """What the rules choose is tuned, and is what the file names."""
     tune(ask, "engine=auto", "tune.trials=1")
@@ -235,6 +243,10 @@ def test_what_is_too_short_is_said_at_once(bench: Bench, ask: Ask, monkeypatch: 
         pytest.param(["tune.experiment=x", "experiment=y"], "cannot be written on top of experiment=", id="experiment"),
         pytest.param(["tune.space.engine.args.threads=null", "tune.space.engine.behaviour=null"],
                      "nothing of fake is left to be tuned; say tune.space.engine.NAME=[…]", id="nothing-left"),
+        pytest.param(["tune.space.engine.behavior=null"], "tune.space.engine.behavior: engine has ", id="no-such-key"),
+        pytest.param(["tune.space.engine.behavior=[serve]"],
+                     "tune.space.engine.behavior: engine has no key 'behavior'; did you mean 'behaviour'?",
+                     id="no-key"),
         pytest.param(["model=qwen2-instruct"], "fake refuses fake: family", id="a-refusal"),
         pytest.param(["engine=external", "engine.url=http://127.0.0.1:1"], "runs already", id="external"),
         pytest.param(["hydra/launcher=joblib"], "leave hydra/ out", id="launcher"),

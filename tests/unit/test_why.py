@@ -177,6 +177,12 @@ def test_a_yes_needs_no_change() -> None:
     assert why.is_answered(reason)
 
 
+def test_a_yes_that_may_not_fit() -> None:
+    """Every part is known, one of them within bounds that lie on both sides of what there is."""
+    (reason,) = reasons(*VLLM, "hw=rtx4090", "hw.gpu.memory_gib=19")
+    assert reason.risks[0] == "nobody knows whether it fits, as only bounds of the overhead are known"
+
+
 def test_a_yes_that_does_not_fit_needs_changes() -> None:
     """Less of the model, or more of the machine: the least that does."""
     (reason,) = reasons(*VLLM, "model.size=7", "model.format=pytorch", "model.quantization=none", "hw=t4")

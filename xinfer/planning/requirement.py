@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import yaml
+from packaging.version import InvalidVersion, Version
 
 from xinfer.errors import ConfigError
 from xinfer.plan import Artefact
@@ -75,6 +76,14 @@ def _file(path: Path) -> dict[str, Requirement | str]:
     return msgspec.convert(yaml.load(path.read_bytes(), loader), dict[str, Requirement | str])  # noqa: S506 -- both are SafeLoaders
 
 
+def _is_version(text: str) -> bool:
+    try:
+        Version(text)
+    except InvalidVersion:
+        return False
+    return True
+
+
 class Provided(msgspec.Struct, frozen=True, kw_only=True):
     """An engine as it will be there: which version, which build, and the interpreter that runs it."""
 
@@ -93,10 +102,13 @@ def provide(path: Path, asked: Settings, job: Job, variant: str, also: tuple[Arg
     if asked.python is not None:
         return Provided(version=asked.version, variant=variant, environment=None, python=asked.python)
     needs = read(path, asked.name, variant)
-    version = asked.version or needs.version
+    version = needs.version if asked.version is None else asked.version
     if needs.versions is not None and version not in needs.versions:
         known = f"{', '.join(needs.versions)}, or bring your own with engine.python="
         raise ConfigError(f"engine.version={version}: {asked.name} is known for {variant} in {known}")
+    if not _is_version(version):
+        example = f"say one in full, as in engine.version={needs.version}"
+        raise ConfigError(f"engine.version={version} is no version that can be installed; {example}")
     made = artefacts.environment(
         f"{asked.name}-{variant}-{version}", (*needs.filled(version), *also),
         home=job.home, python=job.python, installer=job.installer,

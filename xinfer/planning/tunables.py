@@ -60,19 +60,24 @@ def declared(body: Mapping[str, Any], where: str) -> dict[str, Tunable]:
 
 
 def chosen(known: Mapping[str, Tunable], asked: Mapping[str, Any]) -> dict[str, Tunable]:
-    """Lay ``tune.space`` over what an engine declares: a list is what to try, null leaves a key alone."""
+    """Lay ``tune.space`` over what an engine declares: a list is what to try, null leaves a key and all below alone."""
     found = dict(known)
     for key, values in _flat(asked):
         if not _KEY.fullmatch(key):
             raise ConfigError(f"{_OWN}.{key} cannot be tuned; say {_OWN}.engine.NAME=[…] or {_OWN}.dtype=[…]")
         if values is None:
-            found.pop(key, None)
+            found = {name: each for name, each in found.items() if name != key and not name.startswith(f"{key}.")}
         elif isinstance(values, list) and values and all(isinstance(value, Value) for value in values):
             own = known.get(key) or Tunable(why="asked for", source=_OWN, values=(True,))
             found[key] = msgspec.structs.replace(own, values=tuple(values), least=None, most=None, device=None)
         else:
             raise ConfigError(f"{_OWN}.{key}={values!r} is not a list of values; say [1,2], or null to leave it alone")
     return found
+
+
+def named(asked: Mapping[str, Any]) -> set[str]:
+    """Return the keys that ``tune.space`` is about."""
+    return {key for key, _ in _flat(asked)}
 
 
 def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

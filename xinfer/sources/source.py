@@ -100,6 +100,8 @@ def _path(text: str) -> Path:
     """Return an absolute path to something; ConfigError says why there is nothing."""
     try:
         path = Path(text).expanduser().absolute()
+        if ".." in path.parts:  # the same model has one name, wherever it is asked for; a link keeps its own
+            path = path.resolve() if path.name == ".." else path.parent.resolve() / path.name
         path.stat()
     except FileNotFoundError as error:
         raise ConfigError(f"model.path: there is no file or folder {text!r}") from error

@@ -8,7 +8,6 @@ import msgspec
 
 from xinfer import engines, flow
 from xinfer.catalog import Spec
-from xinfer.config import overrides
 from xinfer.errors import ConfigError, XinferError
 from xinfer.judging import rules
 from xinfer.plan import Memory
@@ -66,11 +65,8 @@ class _Best(NamedTuple):
     why: str
 
 
-def run(typed: Sequence[str], config: dict[str, Any], composer: Composer) -> Choice:
+def run(config: dict[str, Any], composer: Composer) -> Choice:
     """Judge the day's whole catalogue for a machine, plan the best of each family, and rank them."""
-    for word in typed:
-        if overrides.read(word).key.partition(".")[0] == "model":
-            raise ConfigError(f"choose goes over all models, so {word!r} means nothing to it; leave it out")
     asked = flow.ask(config, composer)
     if asked.engine["name"] == "external":
         raise ConfigError("engine=external serves what it serves; choose is about engines that xinfer starts")
@@ -108,7 +104,7 @@ class _Planner:
         """Return the best artefact that can be planned and is not too large, or why there is none."""
         specs = candidates.distinct(family.specs(self._asked.day), self._asked.prefer.hubs)
         if not specs:
-            return f"no record of {self._asked.day}"
+            return f"not in the catalogue of {self._asked.day}"
         try:
             flow.context_of(self._asked, specs[0])
         except ConfigError:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from xinfer.catalog import Spec
     from xinfer.config.compose import Composer
     from xinfer.facts import Hardware
-    from xinfer.flow import Ask
     from xinfer.judging.differences import Difference
     from xinfer.judging.rules import Finding, Pack
 
@@ -68,10 +67,10 @@ def run(typed: Sequence[str], composer: Composer) -> Found:
     """Judge the catalogue of the first pack's day by both, all families that their pages name."""
     packs, others = words(typed)
     asks = [flow.ask(composer.compose([*others, word]), composer, detect=judgement.detect) for word in packs]
-    one, other = (_limited(ask) for ask in asks)
+    one, other = (grid.limited(ask.pack, ask.engine["name"]) for ask in asks)
     day = flow.day_of(asks[0].config, one)
-    is_chosen = any(word.startswith(("model=", "model.", "++model.", "+model.")) for word in others)
-    specs = _distinct(asks[0].candidates) if is_chosen else _published((one, other), day, composer)
+    chosen = grid.distinct(asks[0].candidates) if grid.is_of_one(others) else None
+    specs = _published((one, other), day, composer) if chosen is None else chosen
     found = differences.between(one, other, specs, asks[0].hardware)
     return Found(
         first=one.name, second=other.name, hardware=asks[0].hardware, catalog=day,
@@ -79,28 +78,10 @@ def run(typed: Sequence[str], composer: Composer) -> Found:
     )  # fmt: skip
 
 
-def _limited(ask: Ask) -> Pack:
-    """Return the pack, with the conditions of one engine alone if one was named."""
-    pack, name = ask.pack, ask.engine["name"]
-    if name == "auto":
-        return pack
-    if name not in pack.engines:
-        raise ConfigError(f"rule pack {pack.name} has no rules for engine {name!r}")
-    return msgspec.structs.replace(pack, engines={name: pack.engines[name]})
-
-
 def _published(packs: Sequence[Pack], day: str, composer: Composer) -> list[Spec]:
     known = grid.families(composer)
     named = dict.fromkeys(name for pack in packs for name in pack.families)
     return catalog.rows([known[name] for name in (named or known) if name in known], day)
-
-
-def _distinct(specs: Iterable[Spec]) -> list[Spec]:
-    """Return each artefact once, whatever hubs have it."""
-    found: dict[tuple[str | None, ...], Spec] = {}
-    for spec in (each for each in specs if not each.derived):
-        found.setdefault(_named(spec), spec)
-    return list(found.values())
 
 
 def text(found: Found) -> str:

@@ -71,7 +71,8 @@ def run(
     if multirun:
         _say(_closing(tried))
     is_one = not multirun and len(records) == 1
-    _say(f"record: {records[0].path}" if is_one else f"{len(records)} records below {', '.join(runs)}")
+    many = "1 record" if len(records) == 1 else f"{len(records)} records"
+    _say(f"record: {records[0].path}" if is_one else f"{many} below {', '.join(runs)}")
     return exit_code(records)
 
 

@@ -17,7 +17,7 @@ from xinfer import history, judgement, keys
 from xinfer.config import launcher, overrides
 from xinfer.config.document import read
 from xinfer.config.pieces import Pieces
-from xinfer.errors import ConfigError, EngineError, XinferError, nearest
+from xinfer.errors import ConfigError, EngineError, Refused, XinferError, nearest
 from xinfer.measuring.quantity import METRICS
 from xinfer.planning import tunables
 from xinfer.planning.tunables import Place
@@ -65,11 +65,27 @@ def run(
     if chosen is not None:
         raise ConfigError("tune= chooses each setting by what the others reached, on this machine; leave hydra/ out")
     quick, directory = Pieces.over(composer), next(iter(directories), None)
-    made = [_Search(cell, quick, api_key, directory).run() for cell in composer.expand(others)]
-    for each in filter(None, made):
-        sys.stdout.write(f"{tuned.text(each)}\n")
-        sys.stdout.write(f"{tuned.usage(each, directory)}\n")
+    searches, refused = [], []
+    for cell in composer.expand(others):  # all of them before the first is started, which takes its hour
+        try:
+            searches.append(_Search(cell, quick, api_key, directory))
+        except Refused as error:
+            refused.append(error)
+    if not searches:
+        raise refused[0]
+    for refusal in refused:
+        _say(f"xinfer: {refusal}")
+    made = [_told(each.run(), directory) for each in searches]
     return EngineError.exit_code if any(each and each.best is None for each in made) else 0
+
+
+def _told(made: Tuned | None, directory: Path | None) -> Tuned | None:
+    """Print what was found at once: what comes next may fail."""
+    if made is not None:
+        sys.stdout.write(f"{tuned.text(made)}\n")
+        sys.stdout.write(f"{tuned.usage(made, directory)}\n")
+        sys.stdout.flush()
+    return made
 
 
 class _Goal(NamedTuple):
@@ -81,7 +97,7 @@ class _Goal(NamedTuple):
 
 
 class _Search:
-    """One cell's tuning."""
+    """One cell's tuning; Refused where there is no plan to be tuned."""
 
     def __init__(self, cell: Sequence[str], composer: Composer, api_key: str | None, directory: Path | None) -> None:
         self._composer, self._api_key = composer, api_key
@@ -89,10 +105,11 @@ class _Search:
         _check(self._tune, cell, directory)
         self._base = [word for word in cell if not _is_about(word, "tune")]
         self._trials: list[Trial] = []
+        self._goal = self._found()
 
     def run(self) -> Tuned | None:
         """Search, then measure the plan as it is and the best in turns; null where only the space was asked for."""
-        goal, tune = self._goal(), self._tune
+        goal, tune = self._goal, self._tune
         study = Study(goal.space, tune)
         _say(tuned.space_text(goal.tunables, goal.space, tune))
         if goal.planned.ask.config["dry"]:
@@ -109,7 +126,7 @@ class _Search:
             config=self._composer.compose([*self._base, *tunables.words(best.point if best else {})]),
         )  # fmt: skip
 
-    def _goal(self) -> _Goal:
+    def _found(self) -> _Goal:
         """Find out what is to be tuned: the engine that the rules choose, and what its plugin declares."""
         planned = self._planned(self._base)
         judgement.check(planned)
@@ -130,7 +147,7 @@ class _Search:
         """Return what may be tuned; ConfigError for a key that was typed and does not exist."""
         known = _declared(engine, self._composer)
         chosen = tunables.chosen(known, self._tune.space)
-        for key in chosen.keys() - known.keys():
+        for key in tunables.named(self._tune.space) - known.keys():
             try:
                 self._composer.compose([*self._base, f"{key}=null"])
             except ConfigError as error:

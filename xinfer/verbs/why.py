@@ -177,7 +177,8 @@ def _risks(base: Reason, today: Iterable[Disagreement], error: XinferError | Non
         yield f"it does not fit: {_need(need)}"
     elif need is not None and need.fits is None:
         unknown = [name for name in ("weights", "kv", "overhead", "available") if getattr(need, f"{name}_gib") is None]
-        yield f"nobody knows whether it fits, as these are not known: {', '.join(unknown)}"
+        listed = f"these are not known: {', '.join(unknown)}" if unknown else "only bounds of the overhead are known"
+        yield f"nobody knows whether it fits, as {listed}"
     for each in today:
         if each.engine == base.engine:
             ids = ", ".join(finding.id for finding in each.findings)
