@@ -57,7 +57,7 @@ def keys(made: Record) -> Keys:
             default = None if field.required else field.default
             found[f"workload.{field.name}"] = asked.get(field.name, default)
     if found["workload.warmup"] is None:
-        found["workload.warmup"] = max(2, found["workload.concurrency"] or 1)  # as Workload.warmups
+        found["workload.warmup"] = found["workload.concurrency"] or 1  # as Workload.warmups
     found["prompts_hash"] = made.prompts_hash
     fine = (numbers.get("requests") or 0) - (numbers.get("failed") or 0)
     for key in WORK[1:]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 Status = Literal["ok", "refused", "failed", "skipped"]
 SCHEMA = 1
-PROTOCOL = 2
+PROTOCOL = 3
 """Raised whenever the same cell would be measured differently, so that old and new never compare."""
 
 

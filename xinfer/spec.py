@@ -31,15 +31,14 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     seconds: float = 0.0
     """How long a closed loop goes on at least."""
     warmup: int | None = None
-    """How many requests are sent first and not measured, each with a prompt of its own; null is one for each place, and
-    two at least."""
+    """How many requests are sent first and not measured, each with a prompt of its own; null is one for each place."""
     timeout_s: float = 120.0
     """After this long a request counts as failed."""
 
     @property
     def warmups(self) -> int:
         """How many requests are sent first."""
-        return max(2, self.concurrency) if self.warmup is None else self.warmup
+        return self.concurrency if self.warmup is None else self.warmup
 
 
 class Repeat(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

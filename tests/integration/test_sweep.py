@@ -13,11 +13,13 @@ import pytest
 
 from xinfer import record
 from xinfer.measuring import load
+from xinfer.parity import interview
 from xinfer.record import Failure, Record
 from xinfer.verbs import sweep
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import ModuleType
 
     import psutil
 
@@ -223,20 +225,30 @@ def test_a_defect_takes_no_other_cell_along(ask: Ask, tmp_path: Path, monkeypatc
 
 
 @pytest.mark.usefixtures("fake_plugin")
-def test_a_server_is_probed_once(ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All that it is loaded with knows what it can do."""
-    probe, calls = load.probe, []
+def test_a_server_is_probed_and_asked_for_an_answer_once(
+    ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that it is loaded with knows what it can do, and has its answer."""
+    calls: list[str] = []
 
-    def count(*args: Any) -> Any:
-        calls.append(args)
-        return probe(*args)
+    def count(module: ModuleType, name: str) -> None:
+        called = getattr(module, name)
 
-    monkeypatch.setattr(load, "probe", count)
+        def counted(*args: Any) -> Any:
+            calls.append(name)
+            return called(*args)
+
+        monkeypatch.setattr(module, name, counted)
+
+    count(load, "probe")
+    count(interview, "sample")
     ask(*OWN, "-m", "model=fake-model", "workload.concurrency=1,2", *TINY)
     made = records(tmp_path)
     assert [each.status for each in made] == ["ok", "ok"]
     assert made[0].capabilities == made[1].capabilities
-    assert len(calls) == 1
+    assert made[0].answer == made[1].answer
+    assert made[0].answer is not None
+    assert calls == ["probe", "sample"]
 
 
 @pytest.mark.usefixtures("fake_plugin")

@@ -42,8 +42,11 @@ def differences(
         pytest.param({"decision__spec__size": "7"}, "model.size", ("0_135", "7"), id="another-size"),
         pytest.param({"decision__spec__quantization": "Q8_0"}, "model.quantization", ("Q4_1", "Q8_0"), id="other-bits"),
         pytest.param({"decision__spec__revision": "ab"}, "model.revision", (None, "ab"), id="another-revision"),
-        pytest.param({"config__workload__concurrency": 2}, "workload.concurrency", (1, 2), id="another-concurrency"),
-        pytest.param({"config__workload__warmup": 9}, "workload.warmup", (2, 9), id="another-warm-up"),
+        pytest.param(
+            {"config__workload__concurrency": 2, "config__workload__warmup": 1}, "workload.concurrency", (1, 2),
+            id="another-concurrency",
+        ),
+        pytest.param({"config__workload__warmup": 9}, "workload.warmup", (1, 9), id="another-warm-up"),
         pytest.param({"config__workload__input_tokens": 64}, "workload.input_tokens", (128, 64), id="shorter-prompts"),
         pytest.param({"config__workload__rate": 2.0}, "workload.rate", (None, 2.0), id="a-rate"),
         pytest.param({"prompts_hash": "ff"}, "prompts_hash", ("8d3d7fcdce4f133a", "ff"), id="other-prompts"),
@@ -73,7 +76,7 @@ def test_what_must_be_the_same(paths: dict[str, Any], key: str, values: tuple[An
         pytest.param({"machine__kernel": "7", "machine__os_version": "Ubuntu", "machine__id": "f"}, id="an-update"),
         pytest.param({"machine__memory_gib": 23.61}, id="what-the-kernel-keeps"),
         pytest.param({"hardware__profile": "cpu"}, id="how-the-machine-was-asked-for"),
-        pytest.param({"config__workload__warmup": 2}, id="the-same-warm-up-in-other-words"),
+        pytest.param({"config__workload__warmup": 1}, id="the-same-warm-up-in-other-words"),
         pytest.param(
             {"metrics__requests": 60, "metrics__prompt_tokens": 7680, "metrics__output_tokens": 7680}, id="more"
         ),

@@ -203,7 +203,7 @@ def test_what_may_not_be_compared_stands_beside_what_may(runs: Path, ask: Ask) -
     assert "better" in out
     assert (
         "\nnot compared\n  C (cell-c) may not be compared with A (cell-a): workload.concurrency is 1 in A and 4 in C; "
-        "workload.warmup is 2 in A and 4 in C; prompts_hash is 8d3d7fcdce4f133a in A and f in C\n"
+        "workload.warmup is 1 in A and 4 in C; prompts_hash is 8d3d7fcdce4f133a in A and f in C\n"
     ) in out
 
 
@@ -228,7 +228,7 @@ def test_other_work_is_refused_with_every_reason(runs: Path, ask: Ask) -> None:
     first, second = done.stderr.splitlines()
     assert first == (
         "xinfer: B (cell-c) may not be compared with A (cell-a): workload.concurrency is 1 in A and 4 in B; "
-        "workload.warmup is 2 in A and 4 in B; prompts_hash is 8d3d7fcdce4f133a in A and not known in B"
+        "workload.warmup is 1 in A and 4 in B; prompts_hash is 8d3d7fcdce4f133a in A and not known in B"
     )
     why = f"protocol is {record.PROTOCOL} in A and 1 in C"
     assert second == f"  C (cell-d) may not be compared with A (cell-a): {why}"

@@ -88,6 +88,23 @@ def test_what_is_needed_is_what_is_used() -> None:
     assert cuts.needed([]) == set(cuts.common())
 
 
+def test_words_that_are_not_needed_need_not_be_known() -> None:
+    """A vocabulary of what is needed gives the same prompts as one of everything."""
+    lengths = [Length(total, total // 2) for total in range(1, 40)]
+    known = Vocabulary({word: KNOWN.ids[word] for word in cuts.needed(lengths)})
+    assert cuts.exact(known, lengths, "run") == made(lengths)
+
+
+@pytest.mark.parametrize("total", [8, 9, 64, 700])
+def test_a_prompt_is_filled_up_only_where_the_next_word_does_not_fit(total: int) -> None:
+    """What follows the nonce is the corpus, word by word, as far as it goes."""
+    [cut] = made([Length(total, 0)])
+    read = 0
+    while read < len(cut.rest) and cut.rest[read] == corpus.words()[read]:
+        read += 1
+    assert size(cut.rest[:read]) + KNOWN.count(corpus.words()[read]) > total - size(cut.nonce)
+
+
 def test_a_vocabulary_of_letters_makes_no_exact_prompts() -> None:
     """Where hardly a word is one token, nothing fills the last gap."""
     letters = Vocabulary({word: tuple(range(2 + len(word))) for word in corpus.words()})

@@ -54,7 +54,11 @@ def nonce(known: Sequence[Unit], *, run_id: str, index: int, length: int = NONCE
 
 def cut(units: Sequence[Unit], *, start: int, length: int) -> list[Unit]:
     """Return ``length`` consecutive units, read in a circle."""
-    return [units[(start + i) % len(units)] for i in range(length)]
+    place = start % len(units)
+    chosen = list(units[place : place + length])
+    while len(chosen) < length:
+        chosen.extend(units[: length - len(chosen)])
+    return chosen
 
 
 def prompt(units: Sequence[Unit], *, run_id: str, index: int, length: int) -> list[Unit]:

@@ -7,8 +7,10 @@ gets the same, and no two overlap until the corpus has been read to its end.
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections import Counter
 from functools import cache
+from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
 from xinfer.measuring import corpus
@@ -89,31 +91,36 @@ def exact(vocabulary: Vocabulary, lengths: Sequence[Length], run_id: str) -> lis
     singles = [word for word in common() if vocabulary.count(word) == 1]
     if len(singles) < corpus.NONCE:
         return None
+    sums = _sums(vocabulary)
     starts = enumerate(zip(_starts(lengths), lengths, strict=True))
-    return [_exact(vocabulary, singles, start, length, run_id, index) for index, (start, length) in starts]
+    return [_exact(sums, singles, start, length, run_id, index) for index, (start, length) in starts]
 
 
-def _exact(vocabulary: Vocabulary, singles: Sequence[str], start: int, length: Length, run_id: str, index: int) -> Cut:
-    shared, used = _fitting(vocabulary, 0, length.shared)
+def _exact(sums: Sequence[int], singles: Sequence[str], start: int, length: Length, run_id: str, index: int) -> Cut:
+    shared, used = _fitting(sums, 0, length.shared)
     left = length.total - used
     nonce = corpus.nonce(singles, run_id=run_id, index=index, length=min(corpus.NONCE, left)) if left else []
     left -= len(nonce)
-    rest, used = _fitting(vocabulary, start, left)
+    rest, used = _fitting(sums, start, left)
     filling = corpus.cut(singles, start=corpus.number("filling", index) % len(singles), length=left - used)
     return Cut(shared, nonce, rest + filling)
 
 
-def _fitting(vocabulary: Vocabulary, start: int, tokens: int) -> tuple[list[str], int]:
+def _sums(vocabulary: Vocabulary) -> list[int]:
+    """Return the tokens before each word of the corpus, twice over; a word that was not needed counts as one."""
+    ids = vocabulary.ids
+    counts = [len(ids.get(word, "1")) for word in corpus.words()]
+    return list(accumulate(counts * 2, initial=0))
+
+
+def _fitting(sums: Sequence[int], start: int, tokens: int) -> tuple[list[str], int]:
     """Return as many consecutive words as have room in so many tokens, and their tokens."""
     words = corpus.words()
-    chosen: list[str] = []
-    used = 0
-    while True:
-        word = words[(start + len(chosen)) % len(words)]
-        if used + vocabulary.count(word) > tokens:
-            return chosen, used
-        chosen.append(word)
-        used += vocabulary.count(word)
+    start %= len(words)
+    rounds, left = divmod(tokens, sums[len(words)])
+    end = bisect_right(sums, sums[start] + left, lo=start) - 1
+    length = rounds * len(words) + end - start
+    return corpus.cut(words, start=start, length=length), tokens - left + sums[end] - sums[start]
 
 
 def estimated(lengths: Sequence[Length], tokens_per_word: float, run_id: str) -> list[Cut]:

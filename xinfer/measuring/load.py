@@ -43,8 +43,9 @@ SPARE = 0.1
 """The part of its core that a client may use of which nothing has to be tested."""
 MARGIN = 2.0
 """How much faster than the probe's the requests of a closed loop are thought to be at most."""
-CHEAP_TOKENS = 500_000
-"""So many are prepared at least, if there is time for them: it takes a second, and a probe may have been slow."""
+CHEAP_TOKENS = 100_000
+"""So many are prepared at least, if there is time for them: it takes a fifth of a second, and a probe may have been
+slow, or of longer prompts."""
 
 
 def check(workload: Workload) -> tuple[Moment, ...]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from xinfer.parity.answers import Answer, PromptSet
 
 SAMPLE = "fact"
-"""The prompt that is asked after every measurement."""
+"""The prompt that every server is asked once, after the first load on it."""
 SAMPLE_TOKENS = 8
 SAMPLE_TIMEOUT_S = 30.0
 

@@ -60,6 +60,8 @@ class Attempt:
         """What became of it, once it is closed."""
         self.found: Found | None = None
         """What its server can do, once that has been asked for."""
+        self.answer: dict[str, object] | None = None
+        """What its server said to a fixed prompt, once a load has ended."""
         self.was_loaded = False
         """Whether its server was ready and the load was begun."""
         self.title = ""
@@ -252,8 +254,10 @@ class Attempt:
         if numbers.failed == numbers.requests:
             reasons = sorted({sample.error for sample in samples.measured if sample.error})
             raise EngineError(f"all {numbers.requests} requests failed: {', '.join(reasons)}")
-        named = msgspec.structs.replace(target, model=samples.run.capabilities.model)
-        self._fields["answer"] = interview.sample(named)
+        if self.answer is None:
+            named = msgspec.structs.replace(target, model=samples.run.capabilities.model)
+            self.answer = interview.sample(named)
+        self._fields["answer"] = self.answer
 
     def _external_key(self, settings: Mapping[str, Any]) -> str | None:
         variable = settings["api_key_env"]

@@ -160,7 +160,8 @@ def _started(attempt: Attempt, loadgen: Loadgen | None) -> Iterator[Server | Non
 
 def _hand_on(first: Attempt, later: Attempt) -> None:
     """Let a later cell know what is known of their one server, and link its logs, where links can be."""
-    later.packages, later.conditions, later.found = first.packages, first.conditions, first.found
+    later.packages, later.conditions = first.packages, first.conditions
+    later.found, later.answer = first.found, first.answer
     later.make_directory()
     for name in ("provision.log", "engine.log"):
         with suppress(OSError):
