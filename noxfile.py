@@ -14,7 +14,7 @@ PYPROJECT = nox.project.load_toml()
 PYTHONS = nox.project.python_versions(PYPROJECT)
 PURE = (
     *("apikey", "bounds", "catalog", "comparability", "evidence", "expectation", "external", "facts", "flow"),
-    *("matrix", "plan", "shape"),
+    *("matrix", "plan", "shape", "versions"),
     *("config/parts", "config/spelling"),
     *("deploying/compose", "deploying/container", "deploying/deployment", "deploying/dumping", "deploying/formats"),
     *("deploying/kubernetes", "deploying/once", "deploying/recipe", "deploying/shell", "deploying/slurm"),
@@ -24,7 +24,7 @@ PURE = (
     *("exporting/pytest_benchmark", "exporting/subject", "exporting/tables"),
     *("judging/alternatives", "judging/changes"),
     *("judging/decision", "judging/differences", "judging/disagreement", "judging/packs", "judging/predicates"),
-    *("judging/recall", "judging/rules", "judging/versions"),
+    *("judging/recall", "judging/rules"),
     "machine/contradictions",
     *("loadgens/aiperf", "loadgens/foreign", "loadgens/guidellm", "loadgens/llama_bench", "loadgens/peers"),
     *("loadgens/sglang_bench", "loadgens/vllm_bench"),

@@ -89,6 +89,8 @@ class Row(msgspec.Struct, frozen=True):
     seen: Seen | None = None
     cpu_us_per_token: float | None = None
     """Of its whole tree of processes, from the first measured request's arrival to the last one's end."""
+    kernel_us_per_token: float | None = None
+    """What of it the system took."""
     cpu_s: float | None = None
     """The same from start to finish."""
     seconds: float = 0.0
@@ -108,14 +110,14 @@ def truth(served: Sequence[Served]) -> Seen:
     )
 
 
-def cost(tree: tree_cpu.TreeCpu, measured: Sequence[Served], served: Sequence[Served]) -> float:
-    """Return microseconds of CPU per token, between the first measured arrival and the last end.
+def cost(tree: tree_cpu.TreeCpu, measured: Sequence[Served], served: Sequence[Served]) -> tuple[float, ...]:
+    """Return microseconds of CPU per token, all and the kernel's, between the first measured arrival and the last end.
 
     A warm-up that flows into the measured part has tokens in that time too, and they cost as much as the others.
     """
     begin, end = min(one.received_ns for one in measured), max(one.sent[-1][0] for one in measured)
     tokens = sum(size for one in served for t, size in one.sent if begin <= t <= end)
-    return (tree.at(end) - tree.at(begin)) * 1e6 / tokens
+    return tuple((after - before) * 1e6 / tokens for before, after in zip(tree.at(begin), tree.at(end), strict=True))
 
 
 def own(argument: str) -> None:
@@ -180,9 +182,10 @@ def measure(client: str, loadgen: Loadgen | None, name: str, server: Remote, tur
             return Row(client, name, turn, client, error=str(error), seconds=time.perf_counter() - begun_s)
     served = server.log()
     measured = [one for one in served if one.max_tokens == TOKENS and one.sent][-at.requests :]
+    cpu_us, kernel_us = cost(tree, measured, served)
     return Row(
-        client, name, turn, source, truth=truth(measured), seen=seen, cpu_us_per_token=cost(tree, measured, served),
-        cpu_s=tree.total_s, seconds=time.perf_counter() - begun_s,
+        client, name, turn, source, truth=truth(measured), seen=seen, cpu_us_per_token=cpu_us,
+        kernel_us_per_token=kernel_us, cpu_s=tree.total_s, seconds=time.perf_counter() - begun_s,
     )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from fidelity import Row, Seen
 
-HEAD = ("streams", "client", "TTFT p50", "TTFT p99", "TPOT", "tokens/s", "CPU per token", "says so itself")
+HEAD = ("streams", "client", "TTFT p50", "TTFT p99", "TPOT", "tokens/s", "CPU per token (kernel)", "says so itself")
 FULL = "full"
 MOST_TTFT_S, MOST_PART = 0.005, 0.03
 """A client that is further off than this at the median has more than it can carry."""
@@ -24,9 +24,10 @@ AIPerf too (with the server's token count); for SGLang it is computed from the g
 [DONE]. tokens/s is all tokens over the time from the first request to the end of the last: the tool's own figure, for
 GuideLLM and AIPerf computed from the times of their requests. CPU is that of the client's whole tree of processes
 between the first measured request's arrival and the last one's end, read from the kernel's clock of each process, over
-all tokens of that time; importing is not in it. plain-loop is no client but epoll, recv and a stamp, in Python: what a
-client takes beyond it is the client's own work. Full speed is 16 streams from a server that does not wait. "Says so":
-whether the tool itself warns, where its median TTFT is more than 5 ms off, or TPOT or tokens/s more than 3 %."""
+all tokens of that time; importing is not in it. In brackets is what of it the system takes, to receive and to wake:
+that is saved in no language. plain-loop is no client but epoll, recv and a stamp, in Python: what a client takes beyond
+it is the client's own work. Full speed is 16 streams from a server that does not wait. "Says so": whether the tool
+itself warns, where its median TTFT is more than 5 ms off, or TPOT or tokens/s more than 3 %."""
 
 
 def quantile(values: Iterable[float], p: float) -> float:
@@ -57,6 +58,10 @@ def _median(rows: Sequence[Row], error: Callable[[Seen, Seen], float]) -> float:
     return statistics.median(found)
 
 
+def _cost(row: Row) -> tuple[float, float]:
+    return row.cpu_us_per_token or 0.0, row.kernel_us_per_token or 0.0
+
+
 def cells(name: str, client: str, rows: Sequence[Row]) -> tuple[str, ...]:
     """Return one line: one client at one load, over all rounds."""
     fine = [row for row in rows if row.seen and row.truth and row.seen.ttft]
@@ -64,14 +69,14 @@ def cells(name: str, client: str, rows: Sequence[Row]) -> tuple[str, ...]:
         return (name, client, "-", "-", "-", "-", "-", f"failed: {rows[0].error}")
     p50, p99 = _median(fine, ttft_ms(0.5)), _median(fine, ttft_ms(0.99))
     tpot, rate = _median(fine, tpot_percent), _median(fine, rate_percent)
-    cost = statistics.median(row.cpu_us_per_token or 0.0 for row in fine)
+    cost, kernel = (statistics.median(each) for each in zip(*map(_cost, fine), strict=True))
     paced = name != FULL
     is_off = (paced and (abs(p50) > MOST_TTFT_S * 1e3 or abs(tpot) > MOST_PART * 100)) or abs(rate) > MOST_PART * 100
     says = sum(1 for row in fine if row.seen and row.seen.says)
     verdict = f"{'yes' if says else 'no'}{f', {says} of {len(fine)}' if says and len(fine) > 1 else ''}"
     return (
         name, fine[0].source, f"{p50:+.2f}" if paced else "-", f"{p99:+.2f}" if paced else "-",
-        f"{tpot:+.2f} %" if paced else "-", f"{rate:+.2f} %", f"{cost:.1f} us",
+        f"{tpot:+.2f} %" if paced else "-", f"{rate:+.2f} %", f"{cost:.1f} ({kernel:.1f}) us",
         verdict if is_off or says else "",
     )  # fmt: skip
 

@@ -3,13 +3,11 @@
 It is nobody's client: it knows no time-outs, no errors and no other load. Its CPU is what the system takes, and Python;
 what a client takes beyond that is the client's own work. Linux alone.
 
-On a virtual machine with two cores that were not always idle, medians of three rounds in turns, 128 streams of a token
-each 10 ms cost 11.8 us a token by the same loop in C (11 of them in the kernel), 16.7 by this one and 19.4 by xinfer's
-client; 512 streams 8.4, 9.3 and 10.7. Tokens come one by one, so each takes its own recv, which on a loopback also
-sends and delivers the acknowledgement, and most a wake: 0.8 at 128 streams. Resting 0.5 ms after each wake leaves one
-wake for eight tokens, and 9.9 us in C, but 17.8 by xinfer's client, whose stamps are then 0.4 ms later. A client that
-stamps each token as it comes can hardly cost less than the loop in C;
-``python benchmarks/fidelity.py --clients xinfer plain-loop`` tells what this one costs elsewhere.
+Tokens come one by one, so each takes a recv of its own, which on a loopback also sends and delivers the
+acknowledgement, and at 128 streams most take a wake too. What the kernel takes for that is saved by no client that
+stamps each token as it comes; ``python benchmarks/fidelity.py --clients xinfer plain-loop`` tells it, in brackets. A
+rest after each wake saves wakes and no acknowledgements, and the stamps are late by as much; acknowledging later
+(TCP_QUICKACK) would keep a server waiting that leaves Nagle's algorithm on, and so change what is measured.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ import plain_loop
 import pytest
 import tree_cpu
 from fidelity import Row, Seen, cost, truth
+from tree_cpu import Used
 
 from xinfer.spec import Workload
 from xinfer.testing.reference_server import Behaviour, Served, serving
@@ -35,16 +36,19 @@ def test_the_truth_is_what_the_server_logged() -> None:
 def test_the_cost_is_taken_between_the_first_arrival_and_the_last_token() -> None:
     """CPU before and after is not counted, and all tokens in between are, those of the warm-up too."""
     tree = tree_cpu.TreeCpu(None)
-    tree.instants, tree.totals = [0, 100 * MS, 200 * MS, 300 * MS], [5.0, 5.0, 5.1, 9.0]
+    tree.instants = [0, 100 * MS, 200 * MS, 300 * MS]
+    tree.sums = [Used(5.0, 2.0), Used(5.0, 2.0), Used(5.1, 2.04), Used(9.0, 3.0)]
     warm, measured = served(0, 50, 99, 110, 120), served(100, 150, 200)
-    assert cost(tree, [measured], [warm, measured]) == pytest.approx(0.1 / 4 * 1e6)
+    assert cost(tree, [measured], [warm, measured]) == pytest.approx((0.1 / 4 * 1e6, 0.04 / 4 * 1e6))
 
 
 def test_use_is_interpolated_between_two_readings() -> None:
     """Before the first reading and after the last, it is what was read there."""
     tree = tree_cpu.TreeCpu(None)
-    tree.instants, tree.totals = [100, 200, 400], [1.0, 2.0, 2.5]
-    assert [tree.at(t) for t in (0, 100, 150, 200, 300, 400, 999)] == [1.0, 1.0, 1.5, 2.0, 2.25, 2.5, 2.5]
+    tree.instants, tree.sums = [100, 200, 400], [Used(1.0, 0.0), Used(2.0, 1.0), Used(2.5, 1.0)]
+    found = [tree.at(t) for t in (0, 100, 150, 200, 300, 400, 999)]
+    assert [one.total for one in found] == [1.0, 1.0, 1.5, 2.0, 2.25, 2.5, 2.5]
+    assert [one.kernel for one in found] == [0.0, 0.0, 0.5, 1.0, 1.0, 1.0, 1.0]
     assert tree.total_s == 2.5
 
 
@@ -58,7 +62,7 @@ def test_the_whole_tree_is_watched_except_the_server() -> None:
     other = subprocess.Popen([sys.executable, "-c", burn], stdin=subprocess.PIPE)
     with tree_cpu.watching(but=other.pid) as tree:
         child = subprocess.Popen([sys.executable, "-c", inner], stdin=subprocess.PIPE)
-        while tree.totals[-1:] < [0.3]:
+        while not tree.sums or tree.sums[-1].total < 0.3:
             assert child.poll() is None
             time.sleep(0.05)
         assert other.pid not in tree_cpu.descendants(os.getpid(), other.pid)
@@ -67,6 +71,20 @@ def test_the_whole_tree_is_watched_except_the_server() -> None:
         child.communicate(b"\n")
     other.communicate(b"\n")
     assert tree.total_s >= 0.3
+
+
+@pytest.mark.parametrize(
+    ("work", "is_kernels"),
+    [pytest.param("zero.read(2**24)", True, id="a-call"), pytest.param("sum(range(10**6))", False, id="arithmetic")],
+)
+def test_what_the_kernel_does_is_told_apart(work: str, is_kernels: bool) -> None:  # noqa: FBT001 -- a table's column
+    """Nearly all of what a program takes that only calls it, and little of another's; on Linux alone."""
+    if sys.platform != "linux":
+        return
+    program = f"import time\nzero = open('/dev/zero', 'rb', buffering=0)\nwhile time.process_time() < 0.3: {work}"
+    with tree_cpu.watching() as tree:
+        subprocess.run([sys.executable, "-c", program], check=True)
+    assert (tree.sums[-1].kernel > 0.5 * tree.total_s) == is_kernels
 
 
 def test_the_plain_loop_sends_and_keeps_what_a_client_would() -> None:
@@ -88,14 +106,24 @@ def test_the_plain_loop_sends_and_keeps_what_a_client_would() -> None:
 
 def row(load: str, client: str, seen: Seen | None, error: str | None = None) -> Row:
     true = Seen((0.05, 0.05), (0.01, 0.01), 1000.0)
-    return Row(client, load, 0, f"{client} 1.0", truth=true, seen=seen, cpu_us_per_token=7.0, error=error)
+    return Row(
+        client,
+        load,
+        0,
+        f"{client} 1.0",
+        truth=true,
+        seen=seen,
+        cpu_us_per_token=7.0,
+        kernel_us_per_token=4.0,
+        error=error,
+    )
 
 
 def test_a_line_tells_how_far_a_client_is_off() -> None:
     """Milliseconds of TTFT, percent of the rest, and nothing about warnings where there is no need of one."""
     seen = Seen((0.0501, 0.0503), (0.0101, 0.0101), 990.0)
     line = fidelity_table.cells("32", "a", [row("32", "a", seen)])
-    assert line == ("32", "a 1.0", "+0.20", "+0.30", "+1.00 %", "-1.00 %", "7.0 us", "")
+    assert line == ("32", "a 1.0", "+0.20", "+0.30", "+1.00 %", "-1.00 %", "7.0 (4.0) us", "")
 
 
 @pytest.mark.parametrize(
@@ -127,7 +155,7 @@ def test_rounds_are_one_line() -> None:
 def test_at_full_speed_only_rate_and_cost_are_of_interest() -> None:
     """The server does not wait, so that there is no time to the first token to be wrong about."""
     line = fidelity_table.cells("full", "a", [row("full", "a", Seen((0.2,), (0.02,), 1000.0))])
-    assert line == ("full", "a 1.0", "-", "-", "-", "+0.00 %", "7.0 us", "")
+    assert line == ("full", "a 1.0", "-", "-", "-", "+0.00 %", "7.0 (4.0) us", "")
 
 
 def test_a_client_that_failed_is_shown() -> None:

@@ -1,7 +1,8 @@
 """How much CPU a tree of processes has used at an instant that is known only afterwards. Linux alone.
 
 A thread reads each process's own CPU clock ten times a second, which is exact and costs microseconds; between two
-readings the use is interpolated. A process that ends keeps what was last read of it.
+readings the use is interpolated. A process that ends keeps what was last read of it. The kernel's part of it is read in
+hundredths of a second.
 """
 
 from __future__ import annotations
@@ -12,48 +13,57 @@ import threading
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PROCESS_CLOCK = 2
 """What the kernel adds to a process's number, turned over, to name the clock of its CPU time (CPUCLOCK_SCHED)."""
+KERNEL_FIELD = 12
+"""Where the kernel's part stands behind a process's name in /proc/PID/stat, in ticks (proc(5): stime)."""
 TICK_S = 0.1
 TICKS_PER_SEARCH = 3
 """After so many readings, new processes are looked for."""
 
 
+class Used(NamedTuple):
+    """CPU seconds."""
+
+    total: float
+    kernel: float
+
+
 class TreeCpu:
-    """The CPU seconds of everything that this process has started, itself left out."""
+    """What everything that this process has started has used, itself left out."""
 
     def __init__(self, but: int | None) -> None:
         self._but = but
-        self.used: dict[int, float] = {}
+        self.used: dict[int, Used] = {}
         self.instants: list[int] = []
-        self.totals: list[float] = []
+        self.sums: list[Used] = []
         self._over = threading.Event()
 
-    def at(self, t_ns: int) -> float:
-        """Return the seconds used until an instant of ``time.perf_counter_ns``."""
+    def at(self, t_ns: int) -> Used:
+        """Return what was used until an instant of ``time.perf_counter_ns``."""
         after = bisect.bisect_left(self.instants, t_ns)
         if after in {0, len(self.instants)}:
-            return self.totals[min(after, len(self.totals) - 1)]
+            return self.sums[min(after, len(self.sums) - 1)]
         begin, end = self.instants[after - 1], self.instants[after]
-        low, high = self.totals[after - 1], self.totals[after]
-        return low + (high - low) * (t_ns - begin) / (end - begin)
+        part = (t_ns - begin) / (end - begin)
+        return Used(*(low + (high - low) * part for low, high in zip(*self.sums[after - 1 : after + 1], strict=True)))
 
     @property
     def total_s(self) -> float:
         """All that was used, from start to end."""
-        return self.totals[-1]
+        return self.sums[-1].total
 
     def watch(self) -> None:
         """Read until told to stop."""
         ticks = 0
         while True:
             if ticks % TICKS_PER_SEARCH == 0:
-                self.used |= {pid: self.used.get(pid, 0.0) for pid in descendants(os.getpid(), self._but)}
+                self.used |= {pid: self.used.get(pid, NOTHING) for pid in descendants(os.getpid(), self._but)}
             ticks += 1
             self._read()
             if self._over.wait(TICK_S):
@@ -67,9 +77,17 @@ class TreeCpu:
     def _read(self) -> None:
         for pid in self.used:
             with suppress(OSError):  # it has ended
-                self.used[pid] = time.clock_gettime(~pid << 3 | PROCESS_CLOCK)
+                self.used[pid] = Used(time.clock_gettime(~pid << 3 | PROCESS_CLOCK), _kernel_s(pid))
         self.instants.append(time.perf_counter_ns())
-        self.totals.append(sum(self.used.values()))
+        self.sums.append(Used(*map(sum, zip(NOTHING, *self.used.values(), strict=True))))
+
+
+NOTHING = Used(0.0, 0.0)
+
+
+def _kernel_s(pid: int) -> float:
+    behind_name = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2]
+    return int(behind_name.split()[KERNEL_FIELD]) / os.sysconf("SC_CLK_TCK")
 
 
 def descendants(pid: int, but: int | None) -> Iterator[int]:

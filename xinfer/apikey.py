@@ -61,11 +61,16 @@ def find(config: Mapping[str, Any], typed: str | None, environ: Mapping[str, str
             raise _not_kept()
         return typed
     name = config["api_key_env"]
-    if name is None:
-        return None
-    if name not in environ:
-        raise ConfigError(f"api_key_env={name}: there is no such environment variable")
-    return _usable(environ[name].strip(), f"api_key_env={name}:")
+    return None if name is None else _read(environ, name, "api_key_env")
+
+
+def of_another(name: str | None, key: str | None, environ: Mapping[str, str]) -> str | None:
+    """Return the key of somebody else's server: from the variable that is named for it, else the ``key`` of all."""
+    if not name:
+        return key
+    if key is not None:
+        raise ConfigError("engine.api_key_env= and api_key= or api_key_env= both give a key; leave one of them out")
+    return _read(environ, name, "engine.api_key_env")
 
 
 def hidden(text: str, key: str | None) -> str:
@@ -85,6 +90,12 @@ def misplaced(where: str) -> ConfigError:
 
 def _not_kept() -> ConfigError:
     return ConfigError(f"api_key={HIDDEN} stands for a key that was not kept; say api_key_env=NAME, or the key")
+
+
+def _read(environ: Mapping[str, str], name: str, where: str) -> str:
+    if name not in environ:
+        raise ConfigError(f"{where}={name}: there is no such environment variable")
+    return _usable(environ[name].strip(), f"{where}={name}:")
 
 
 def _usable(key: str, where: str) -> str:

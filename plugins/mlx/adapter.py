@@ -116,11 +116,13 @@ def _variant(hardware: Hardware) -> str:
 
 def _engine(job: Job, settings: Settings, variant: str) -> Provided:
     """Return the environment; a CPU's has an OpenBLAS as well, made from that of its packages."""
-    engine = requirement.provide(HERE / "requirements.yaml", settings, job, variant)
-    if engine.environment is None or variant != "cpu":
+    program = HERE / "openblas.py" if variant == "cpu" else None
+    built_for = None if program is None else artefacts.fingerprint(program)
+    engine = requirement.provide(HERE / "requirements.yaml", settings, job, variant, built_for=built_for)
+    if engine.environment is None or program is None:
         return engine
     made = engine.environment
-    step = (engine.python, "-I", str(HERE / "openblas.py"), _blas(engine))
+    step = (engine.python, "-I", str(program), _blas(engine))
     return msgspec.structs.replace(engine, environment=msgspec.structs.replace(made, steps=(*made.steps, step)))
 
 

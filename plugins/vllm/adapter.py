@@ -64,6 +64,8 @@ class Asked(NamedTuple):
     weights: Weights
     slots: int
     slots_why: str
+    told: int | None
+    """How many sequences it is told to serve at once on a GPU; null is as many as it likes."""
     spread: Spread
     needs: Need
     """Of one GPU beside weights and cache."""
@@ -150,7 +152,7 @@ def _asked(job: Job, settings: Settings, variant: str, version: str | None) -> A
     if variant != "cpu":
         has = share.taken(job)
         laid = spread.spread(job, SPLITS, chosen.dtype, has_gib=has, overhead_gib=lambda place: needs(place).most)
-    return Asked(job, settings, variant, chosen, weights, slots, why, laid, needs(laid.split.place))
+    return Asked(job, settings, variant, chosen, weights, slots, why, told, laid, needs(laid.split.place))
 
 
 def _program(python: str, asked: Asked) -> tuple[str, ...]:
@@ -222,8 +224,8 @@ def _add_gpus(command: Command, asked: Asked) -> None:
         command.add("--tensor-parallel-size", split.tensor, because=split.tensor_why)
     if split.stages > 1 and not is_own:
         command.add("--pipeline-parallel-size", split.stages, because=split.stages_why)
-    if settings.slots or asked.slots > SEQUENCES:
-        command.add("--max-num-seqs", asked.slots, because=asked.slots_why)
+    if asked.told is not None:
+        command.add("--max-num-seqs", asked.told, because=asked.slots_why)
     if settings.gpu_memory:
         command.add("--gpu-memory-utilization", settings.gpu_memory, because="engine.gpu_memory")
     if settings.kv_gib:

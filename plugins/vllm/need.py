@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from xinfer.judging import versions
+from xinfer import versions
 from xinfer.planning import spread
 
 if TYPE_CHECKING:

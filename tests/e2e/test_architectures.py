@@ -15,8 +15,8 @@ from xinfer.config.compose import Composer, conf_dir, read
 from xinfer.environments.environment import provision
 from xinfer.judging import packs
 from xinfer.judging.disagreement import TODAY
-from xinfer.judging.versions import Bounds
 from xinfer.planning import artefacts
+from xinfer.versions import Bounds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

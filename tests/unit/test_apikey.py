@@ -127,6 +127,38 @@ def test_a_key_is_found(config: dict[str, Any], typed: str | None, environ: dict
 
 
 @pytest.mark.parametrize(
+    ("name", "key", "found"),
+    [
+        pytest.param(None, None, None, id="no-key"),
+        pytest.param(None, "sk-1", "sk-1", id="that-of-every-server"),
+        pytest.param("MY_KEY", None, "sk-2", id="its-own"),
+    ],
+)
+def test_somebody_elses_server_may_have_a_key_of_its_own(name: str | None, key: str | None, found: str | None) -> None:
+    """It comes out of the environment as every key does."""
+    assert apikey.of_another(name, key, {"MY_KEY": "sk-2\n"}) == found
+
+
+@pytest.mark.parametrize(
+    ("key", "environ", "said"),
+    [
+        pytest.param("sk-1", {"MY_KEY": "sk-2"}, "engine.api_key_env= and api_key= or api_key_env= both", id="both"),
+        pytest.param(None, {}, "engine.api_key_env=MY_KEY: there is no such environment variable", id="not-there"),
+        pytest.param(None, {"MY_KEY": ""}, "engine.api_key_env=MY_KEY: is empty; leave it out", id="empty"),
+        pytest.param(
+            None, {"MY_KEY": "SECRET\r\nX: y"}, "engine.api_key_env=MY_KEY: has characters", id="a-header-of-its-own"
+        ),
+    ],
+)
+def test_a_key_of_another_that_cannot_be_sent_is_refused(key: str | None, environ: dict[str, str], said: str) -> None:
+    """It is not repeated."""
+    with pytest.raises(ConfigError) as caught:
+        apikey.of_another("MY_KEY", key, environ)
+    assert str(caught.value).startswith(said)
+    assert "SECRET" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
     ("config", "environ", "said"),
     [
         pytest.param(NAMED, {}, "api_key_env=MY_KEY: there is no such environment variable", id="not-there"),

@@ -186,7 +186,7 @@ def test_a_conversion_is_remade_when_its_program_changes(monkeypatch: pytest.Mon
     monkeypatch.setattr(artefacts, "CONVERTER", "gguf==0.20.0")
     other = folder(SMOLLM2, home="/h", python="/p", dtype="float32").place
     assert other != before
-    monkeypatch.setattr(artefacts, "_fingerprint", lambda script: f"another {script}")
+    monkeypatch.setattr(artefacts, "fingerprint", lambda program: f"another {program.name}")
     assert folder(SMOLLM2, home="/h", python="/p", dtype="float32").place not in {before, other}
 
 

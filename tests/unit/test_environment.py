@@ -25,9 +25,12 @@ def test_a_marker_of_the_same_steps_counts(tmp_path: Path) -> None:
     assert marker(Artefact(path=str(tmp_path), steps=STEPS)) == FOUND
 
 
-def test_two_checkouts_share_what_the_same_program_made(tmp_path: Path) -> None:
-    """Where xinfer itself lies is no part of what a conversion makes."""
-    step = ("/t/bin/python", "-I", str(CONVERT / "gguf_to_folder.py"), "/m/a.gguf", "/m/made", "float32")
+@pytest.mark.parametrize(
+    "place", [CONVERT, Path("/venv/lib/python3.12/site-packages/xinfer/plugins/mlx")], ids=["xinfer", "a-plugin"]
+)
+def test_two_checkouts_share_what_the_same_program_made(tmp_path: Path, place: Path) -> None:
+    """Where xinfer itself lies is no part of what a program of its own makes, or a plugin's."""
+    step = ("/t/bin/python", "-I", str(place / "gguf_to_folder.py"), "/m/a.gguf", "/m/made", "float32")
     made = msgspec.structs.replace(FOUND, steps=((*step[:2], "gguf_to_folder.py", *step[3:]),))
     (tmp_path / MARKER).write_bytes(msgspec.json.encode(made))
     assert marker(Artefact(path=str(tmp_path), steps=(step,))) == made

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 CORE = Path(xinfer.__file__).parent
 PLUGINS = engines.get("vllm").conf.parent.parent
 ROOMS = {
-    "errors apikey spec facts plan guard": "",
+    "errors apikey versions spec facts plan guard": "",
     "document overrides parts compose pieces launcher spelling": "config",
     "bounds shape catalog engines": "",
     "probes contradictions accelerators hardware devices counters disturbance fingerprint pagecache": "machine",
     "dimensions mixture bits cache memory parallel nodes room spread precision installers artefacts requirement "
     "tunables": "planning",
-    "versions predicates recall rules packs releases decision alternatives changes disagreement "
+    "predicates recall rules packs releases decision alternatives changes disagreement "
     "differences supplement": "judging",
     "advice": "planning",
     "keys": "",
@@ -64,7 +64,7 @@ THIRD_PARTY = {
     "optuna": {"verbs.trials"},
     "uvloop": {"measuring.worker"},
     "pynvml": {"machine.accelerators", "machine.devices"},
-    "packaging": {"judging.predicates", "judging.versions", "planning.requirement"},
+    "packaging": {"judging.predicates", "versions"},
     "psutil": {
         "running.runner",
         "measuring.processes",

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from xinfer import versions
 from xinfer.errors import ConfigError
-from xinfer.judging import versions
 
 WHERE = "pack.yaml: rule vllm.mine"
 NUMBERS = st.tuples(st.integers(0, 40), st.integers(0, 40), st.integers(0, 40))

@@ -53,6 +53,11 @@ class Override(NamedTuple):
     value: str | None
 
     @property
+    def top(self) -> str:
+        """The group or key that it is about: the first part of its own."""
+        return self.key.partition(".")[0]
+
+    @property
     def is_text(self) -> bool:
         """Tell whether the value is plain text, which Hydra's grammar must not interpret."""
         if self.sign == "~" or self.value in (None, "", "null") or _STRUCTURED.match(self.value or ""):

@@ -45,11 +45,6 @@ class _Typed(NamedTuple):
     own: Override
     parsed: HydraOverride
 
-    @property
-    def top(self) -> str:
-        """The key of the node that it changes."""
-        return self.own.key.partition(".")[0]
-
 
 class Pieces(Composer):
     """Composes like any :class:`Composer` and remembers the parts, which are shared and so not to be changed."""
@@ -82,14 +77,14 @@ class Pieces(Composer):
             return super().compose(overrides)
         plain = {**self._defaults, **nodes}
         failing = []
-        for top in dict.fromkeys(each.top for each in others):
-            mine = [each for each in others if each.top == top]
+        for top in dict.fromkeys(each.own.top for each in others):
+            mine = [each for each in others if each.own.top == top]
             node = self._node(top, plain, chosen.get(top, ""), mine)
             if node is _FAILED:
                 failing += [top]
             plain[top] = node
         if failing:
-            guilty = [each.own.text for each in others if each.top in failing]
+            guilty = [each.own.text for each in others if each.own.top in failing]
             return self._refused((*(f"{key}={name}" for key, name in chosen.items()), *guilty), overrides)
         apikey.check(plain)
         return plain

@@ -21,7 +21,6 @@ import msgspec
 
 from xinfer.environments import locks, packages, steps
 from xinfer.errors import ProvisionError
-from xinfer.planning.artefacts import CONVERT
 from xinfer.sources import fetched
 
 if TYPE_CHECKING:
@@ -34,6 +33,8 @@ if TYPE_CHECKING:
 MARKER = ".complete.json"
 _TOOL = re.compile(r".*/environments/(tool-[a-z_]+)-[0-9a-f]{8}(/.*)")
 """A program of a tool's environment, whose name ends in a hash that depends on the Python which made it."""
+_PROGRAM = re.compile(r"/.*/(?=\w+\.py$)")
+"""Where a program lies that fills a directory: xinfer's own, or a plugin's."""
 READ_ONLY = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 HOW_TO_GET = {"uv": "install it (pip install uv), or say installer=pip"}
 """Programs of steps that a machine may lack, and what to do then."""
@@ -83,13 +84,12 @@ def marker(artefact: Artefact) -> Marker | None:
 
 
 def _portable(commands: Iterable[Argv]) -> tuple[Argv, ...]:
-    """Return steps with xinfer's own programs and tools by name.
+    """Return steps with programs and tools by name.
 
     Two checkouts that share a home have the programs in two places; whether they are the same, the name of a directory
     says, which has a hash of them. Two versions of Python have a tool each, and what it fetches or makes is the same.
     """
-    own = f"{CONVERT}{os.sep}"
-    return tuple(tuple(_TOOL.sub(r"\1\2", word.removeprefix(own)) for word in step) for step in commands)
+    return tuple(tuple(_PROGRAM.sub("", _TOOL.sub(r"\1\2", word)) for word in step) for step in commands)
 
 
 def read(directory: Path) -> Marker | None:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import msgspec
 
+from xinfer import versions
 from xinfer.errors import ConfigError, nearest
 from xinfer.facts import Device
-from xinfer.judging import versions
 from xinfer.judging.predicates import KEYS, compile_predicate
 from xinfer.judging.rules import BuildFlag, Condition, Kind, Pack, Source
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from xinfer import versions
 from xinfer.errors import ConfigError, nearest
 from xinfer.facts import FACTS
-from xinfer.judging import versions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -15,7 +15,7 @@ import msgspec
 from xinfer.facts import FACTS
 from xinfer.judging.predicates import Predicate
 from xinfer.judging.recall import remembered
-from xinfer.judging.versions import Bounds, Outside
+from xinfer.versions import Bounds, Outside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -130,11 +130,9 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True):
         version: str | None = None,
         outside: Outside | None = None,
     ) -> Finding:
-        fix = None
-        if not held:
-            fix = self.fix if held is False else _unknown(self.facts, facts)
-            if held is False and self.doubt is not None:
-                held, fix = None, self.doubt
+        fix = None if held else self.fix if held is False else _unknown(self.facts, facts)
+        if held is False and self.doubt is not None:
+            held, fix = None, self.doubt
         return Finding(
             id=self.id, result=_RESULT[held], fact=self.predicate.fact, observed=facts[self.predicate.fact],
             expected=self.expected, source=self.source, fix=fix, version=version, outside=outside,

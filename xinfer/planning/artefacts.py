@@ -188,16 +188,16 @@ def _converted(spec: Spec, source: Weights, script: str, kind: str, *, home: str
     """Return what a conversion makes of a fetched file; its directory is named after all that it is made from."""
     tool = environment("tool-gguf", [(CONVERTER,)], home=home, python=python)
     fetched = source.place.removeprefix(home)
-    path = f"{home}/models/{spec.family}-{kind}-{_digest(fetched, _fingerprint(script), CONVERTER)}"
+    path = f"{home}/models/{spec.family}-{kind}-{_digest(fetched, fingerprint(CONVERT / script), CONVERTER)}"
     place = path if script == "gguf_to_folder.py" else f"{path}/{spec.family}-{kind}.gguf"
     step = (interpreter(tool.path), "-I", str(CONVERT / script), source.place, place, kind)
     return Weights((*source.needs, tool, Artefact(path=path, steps=(step,))), place)
 
 
 @cache
-def _fingerprint(script: str) -> str:
-    """Return a hash of a conversion's program: another program, another result."""
-    return hashlib.sha256((CONVERT / script).read_bytes()).hexdigest()
+def fingerprint(program: Path) -> str:
+    """Return a hash of a program that fills a directory: another program, another result."""
+    return hashlib.sha256(program.read_bytes()).hexdigest()
 
 
 def _digest(*parts: object) -> str:

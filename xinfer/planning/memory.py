@@ -128,16 +128,22 @@ def estimate(  # noqa: PLR0913 -- all that an estimate depends on, by name
     longest = _longest(spec, demand, weights_gib, overhead_gib, has)
     formula |= {"largest_context": _longest_why(spec, demand, longest, overhead_gib)} if longest is not None else {}
     parts = (weights_gib, kv_gib, overhead_gib)
-    most = sum(part for part in parts if part is not None)
-    slack = 0.0 if given.least_overhead_gib is None else (overhead_gib or 0.0) - given.least_overhead_gib
-    total = None if None in parts else most
+    total = None if None in parts else sum(part for part in parts if part is not None)
+    least_gib = overhead_gib if given.least_overhead_gib is None else given.least_overhead_gib
+    least = sum(part for part in (weights_gib, kv_gib, least_gib) if part is not None)
     return Memory(
         weights_gib=_rounded(weights_gib), kv_gib=_rounded(kv_gib), overhead_gib=_rounded(overhead_gib),
         least_overhead_gib=_rounded(given.least_overhead_gib),
         total_gib=_rounded(total), available_gib=_rounded(has), largest_context=longest, least_gpus=given.least_gpus,
-        fits=None if has is None else False if most - slack > has else None if total is None or most > has else True,
-        formula=formula | given.formula,
+        fits=None if has is None else _fits(least, total, has), formula=formula | given.formula,
     )  # fmt: skip
+
+
+def _fits(least: float, total: float | None, has: float) -> bool | None:
+    """Say whether what is known fits; null where it may or may not."""
+    if least > has:
+        return False
+    return True if total is not None and total <= has else None
 
 
 def where(hardware: Hardware, device: Device, place: Place) -> str:

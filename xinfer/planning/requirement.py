@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import yaml
-from packaging.version import InvalidVersion, Version
 
+from xinfer import versions
 from xinfer.errors import ConfigError
 from xinfer.plan import Artefact
 from xinfer.planning import artefacts
@@ -76,14 +76,6 @@ def _file(path: Path) -> dict[str, Requirement | str]:
     return msgspec.convert(yaml.load(path.read_bytes(), loader), dict[str, Requirement | str])  # noqa: S506 -- both are SafeLoaders
 
 
-def _is_version(text: str) -> bool:
-    try:
-        Version(text)
-    except InvalidVersion:
-        return False
-    return True
-
-
 class Provided(msgspec.Struct, frozen=True, kw_only=True):
     """An engine as it will be there: which version, which build, and the interpreter that runs it."""
 
@@ -94,10 +86,12 @@ class Provided(msgspec.Struct, frozen=True, kw_only=True):
     python: str
 
 
-def provide(path: Path, asked: Settings, job: Job, variant: str, also: tuple[Argv, ...] = ()) -> Provided:
+def provide(
+    path: Path, asked: Settings, job: Job, variant: str, also: tuple[Argv, ...] = (), built_for: str | None = None
+) -> Provided:
     """Return the environment for one variant of an engine, or the interpreter that the user named.
 
-    ``also`` are further installs that this plan needs.
+    ``also`` are further installs that this plan needs; ``built_for`` is as in :func:`artefacts.environment`.
     """
     if asked.python is not None:
         return Provided(version=asked.version, variant=variant, environment=None, python=asked.python)
@@ -106,12 +100,12 @@ def provide(path: Path, asked: Settings, job: Job, variant: str, also: tuple[Arg
     if needs.versions is not None and version not in needs.versions:
         known = f"{', '.join(needs.versions)}, or bring your own with engine.python="
         raise ConfigError(f"engine.version={version}: {asked.name} is known for {variant} in {known}")
-    if not _is_version(version):
+    if versions.read(version) is None:
         example = f"say one in full, as in engine.version={needs.version}"
         raise ConfigError(f"engine.version={version} is no version that can be installed; {example}")
     made = artefacts.environment(
         f"{asked.name}-{variant}-{version}", (*needs.filled(version), *also),
-        home=job.home, python=job.python, installer=job.installer,
+        home=job.home, python=job.python, built_for=built_for, installer=job.installer,
     )  # fmt: skip
     return Provided(
         version=version, variant=variant, environment=made, python=artefacts.interpreter(made.path)

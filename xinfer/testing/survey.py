@@ -43,7 +43,7 @@ class Survey:
     def cases(self) -> list[Case]:
         """Every machine with the subject's own model and with each of the families."""
         subject = self._subject
-        groups = {word: read(word).key.partition(".")[0] for word in subject.overrides}
+        groups = {word: read(word).top for word in subject.overrides}
         plain = [word for word, group in groups.items() if group not in ("model", "hw")]
         own = [word for word, group in groups.items() if group == "model"]
         compose = subject.composer.compose

@@ -22,7 +22,7 @@ from xinfer.record import Record
 from xinfer.running.deadline import within
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from xinfer.config.compose import Composer
     from xinfer.flow import Ask, Planned
@@ -195,7 +195,9 @@ class Attempt:
 
     def _target(self, server: Server | None) -> Target:
         launch = judgement.launched(self.judged)
-        key = self._external_key(self.asked.engine) if server is None else self.api_key
+        key = self.api_key
+        if server is None:
+            key = apikey.of_another(self.asked.engine["api_key_env"], key, os.environ)
         return Target(
             url=launch.url, model=launch.model, request=launch.request, api_key=key,
             tokenizer=launch.outside(launch.tokenizer),
@@ -258,15 +260,6 @@ class Attempt:
             named = msgspec.structs.replace(target, model=samples.run.capabilities.model)
             self.answer = interview.sample(named)
         self._fields["answer"] = self.answer
-
-    def _external_key(self, settings: Mapping[str, Any]) -> str | None:
-        variable = settings["api_key_env"]
-        if variable and self.api_key is not None:
-            raise ConfigError("engine.api_key_env= and api_key= or api_key_env= both give a key; leave one of them out")
-        key = os.environ.get(variable) if variable else self.api_key
-        if variable and key is None:
-            raise ConfigError(f"engine.api_key_env={variable}: there is no such environment variable")
-        return key
 
     def make_directory(self) -> None:
         """Make the place for the record before anything is tried that is worth one."""

@@ -57,7 +57,7 @@ def rows(config: dict[str, Any], composer: Composer, typed: Sequence[str] = ()) 
 
 def is_of_one(typed: Sequence[str]) -> bool:
     """Say whether a model was typed; else all of them are meant, though one of them is the usual one."""
-    return any(overrides.read(word).key.partition(".")[0] == "model" for word in typed)
+    return any(overrides.read(word).top == "model" for word in typed)
 
 
 def limited(pack: Pack, engine: str) -> Pack:

@@ -72,7 +72,7 @@ def seats(config: Mapping[str, Any], typed_overrides: Sequence[str], composer: C
     """
     wanted = asked(config)
     for override in map(overrides.read, typed_overrides):
-        if override.key.partition(".")[0] == "engine":
+        if override.top == "engine":
             message = f"{override.key}= is of one engine, and parity starts several; choose with parity.engines="
             raise ConfigError(message)
     question = flow.ask(dict(config), composer, detect=judgement.detect)

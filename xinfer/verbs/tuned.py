@@ -183,7 +183,7 @@ def experiment(made: Tuned) -> str:
     for each in words:
         if each.key == "experiment" or (each.key not in LABELS and each.key.startswith("rules.")):
             left_out.append(each.text)
-        elif each.key not in LABELS and each.key.partition(".")[0] not in _NOT_KEPT:
+        elif each.key not in LABELS and each.top not in _NOT_KEPT:
             _put(node, made.config, each.key.split("."))
     gain = next((f"# {line}\n" for line in _verdict(made) if line.startswith("gain")), "")
     beside = f"# Type beside it what was typed then: {' '.join(left_out)}\n" if left_out else ""

@@ -103,7 +103,7 @@ class _Search:
         self._composer, self._api_key = composer, api_key
         self._tune = _tune(cell, composer)
         _check(self._tune, cell, directory)
-        self._base = [word for word in cell if not _is_about(word, "tune")]
+        self._base = [word for word in cell if overrides.read(word).top != "tune"]
         self._trials: list[Trial] = []
         self._goal = self._found()
 
@@ -215,7 +215,7 @@ def _check(tune: Tune, cell: Sequence[str], directory: Path | None) -> None:
         raise ConfigError(
             f"tune.experiment={tune.experiment} is written below a directory of yours; say --config-dir DIR"
         )
-    if any(_is_about(word, "experiment") for word in cell):
+    if any(overrides.read(word).top == "experiment" for word in cell):
         raise ConfigError("tune.experiment= cannot be written on top of experiment=; type what that one says")
 
 
@@ -225,11 +225,6 @@ def _declared(engine: str, composer: Composer) -> dict[str, Tunable]:
         return {}
     file = composer.file("tunables", engine)
     return tunables.declared(read(file), str(file))
-
-
-def _is_about(word: str, key: str) -> bool:
-    found = overrides.read(word).key
-    return found == key or found.startswith(f"{key}.")
 
 
 def _named(words: Sequence[str]) -> str:

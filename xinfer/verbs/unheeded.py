@@ -33,6 +33,6 @@ def check(verb: str, typed: Sequence[str]) -> None:
     """Refuse what the verb would drop; raise ConfigError."""
     reasons = REASONS.get(verb, {})
     for word in typed if reasons else ():
-        key = overrides.read(word).key.partition(".")[0]
+        key = overrides.read(word).top
         if key in reasons:
             raise ConfigError(f"{word!r} means nothing to {verb}, {reasons[key]}")

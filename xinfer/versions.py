@@ -37,7 +37,7 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
 @lru_cache(maxsize=1024)
 def read(text: str) -> Version | None:
     """Read a version; null for what is none, as a build from a branch may call itself anything."""
-    from packaging.version import InvalidVersion, Version  # noqa: PLC0415 -- only packs with versions pay for it
+    from packaging.version import InvalidVersion, Version  # noqa: PLC0415 -- only who reads a version pays for it
 
     try:
         return Version(text)

