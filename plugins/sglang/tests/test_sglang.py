@@ -8,7 +8,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from sglang_plans import CPU, H100, QWEN2, SERVER, changed, flag, installs, plan
+from plans import changed, flag, installs
+from sglang_plans import CPU, H100, QWEN2, SERVER, plan
 
 from xinfer.errors import ConfigError
 from xinfer.facts import Gpu, Hardware

@@ -8,7 +8,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from sglang_plans import CPU, SERVER, SMOLLM2, changed, flag, installs, plan
+from plans import SMOLLM2, changed, flag, installs
+from sglang_plans import CPU, SERVER, plan
 
 PACKAGE = (
     "SGLang's packages for CPUs are in its container images alone; this is its CUDA package, whose PyTorch code runs"

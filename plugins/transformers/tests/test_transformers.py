@@ -8,7 +8,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from transformers_plans import CPU, H100, QWEN2, SAMPLING, WORDS, flag, installs, machine, plan
+from plans import flag, installs
+from transformers_plans import CPU, H100, QWEN2, SAMPLING, WORDS, machine, plan
 
 from xinfer.catalog import Spec
 from xinfer.errors import ConfigError

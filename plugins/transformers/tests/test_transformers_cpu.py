@@ -7,7 +7,8 @@ import shlex
 from typing import Any
 
 import pytest
-from transformers_plans import BFLOAT16, H100, QWEN2, SAMPLING, SMOLLM2, WORDS, flag, machine, plan
+from plans import SMOLLM2, flag
+from transformers_plans import BFLOAT16, H100, QWEN2, SAMPLING, WORDS, machine, plan
 
 
 def test_the_cpu_command_line() -> None:

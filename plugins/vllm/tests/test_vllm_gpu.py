@@ -8,7 +8,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from vllm_plans import ENGINE, H100, QWEN2, changed, flag, gpus, installs, plan
+from plans import changed, flag, installs
+from vllm_plans import ENGINE, H100, QWEN2, gpus, plan
 
 from xinfer.catalog import Shape
 from xinfer.errors import ConfigError
