@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import uuid
@@ -28,14 +29,10 @@ collect_ignore = ["resources"]
 PATIENCE_S = 60.0
 """How long a command may take; only a failing test waits that long."""
 MARK = "XINFER_TEST_MARK"
-MAIN = """
-import signal
+
+# A shell's background job ignores Ctrl-C, nohup ignores a terminal that closes, and so would all that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
-from xinfer.cli import script
-script()
-"""
-"""What ``python -m xinfer`` runs, with the signals that a shell's background jobs ignore."""
 
 
 @pytest.fixture(scope="session")
@@ -134,7 +131,7 @@ def start(mark: str) -> Callable[..., subprocess.Popen[str]]:
 
     def popen(directory: Path, *argv: str, **more: str) -> subprocess.Popen[str]:
         own = {"XINFER_HOME": str(directory / "home"), "PYTHONPATH": os.pathsep.join(paths), MARK: mark}
-        words = [sys.executable, "-c", MAIN, "--config-dir", str(RESOURCES / "conf"), *argv]
+        words = [sys.executable, "-m", "xinfer", "--config-dir", str(RESOURCES / "conf"), *argv]
         output, environ = subprocess.PIPE, {**os.environ, **own, **more}
         return subprocess.Popen(words, cwd=directory, env=environ, stdout=output, stderr=output, text=True)
 

@@ -45,7 +45,7 @@ partial.rename(directory / "pids")
 time.sleep(600)
 """
 DRIVER = """
-import signal, sys
+import sys
 from pathlib import Path
 import msgspec
 from xinfer.environments import steps
@@ -54,7 +54,6 @@ from xinfer.plan import LaunchPlan
 from xinfer.running.runner import terminating_as_exception
 
 steps.GRACE_S = 0.5
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 plan = msgspec.json.decode(sys.argv[1], type=LaunchPlan)
 with terminating_as_exception():
     provision(plan, progress=lambda line: print(line, flush=True), log=Path(sys.argv[2]))

@@ -43,7 +43,6 @@ import msgspec
 from xinfer.plan import LaunchPlan
 from xinfer.running.runner import running, terminating_as_exception
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 plan, log, grace_s, forks = sys.argv[1:]
 plan = msgspec.json.decode(plan, type=LaunchPlan)
 with terminating_as_exception(), running(plan, log=Path(log), grace_s=float(grace_s)) as server:
