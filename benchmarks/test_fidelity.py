@@ -107,16 +107,9 @@ def test_the_plain_loop_sends_and_keeps_what_a_client_would() -> None:
 def row(load: str, client: str, seen: Seen | None, error: str | None = None) -> Row:
     true = Seen((0.05, 0.05), (0.01, 0.01), 1000.0)
     return Row(
-        client,
-        load,
-        0,
-        f"{client} 1.0",
-        truth=true,
-        seen=seen,
-        cpu_us_per_token=7.0,
-        kernel_us_per_token=4.0,
+        client, load, 0, f"{client} 1.0", truth=true, seen=seen, cpu_us_per_token=7.0, kernel_us_per_token=4.0,
         error=error,
-    )
+    )  # fmt: skip
 
 
 def test_a_line_tells_how_far_a_client_is_off() -> None:

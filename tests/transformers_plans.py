@@ -5,20 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from plans import SMOLLM2
+from plans import QWEN2 as KNOWN
+from plans import SMOLLM2, changed
 
 from xinfer import engines
-from xinfer.catalog import Spec
+from xinfer.catalog import Shape, Spec
 from xinfer.engines import Job
 from xinfer.facts import Gpu, Hardware
 from xinfer.plan import LaunchPlan
 from xinfer.spec import Workload
 
 ENGINE = engines.get("transformers")
-QWEN2 = Spec(
-    family="qwen2-instruct", size="7", format="pytorch", quantization="none", hub="huggingface",
-    id="Qwen/Qwen2-7B-Instruct", context_length=32768,
-)  # fmt: skip
+QWEN2 = changed(KNOWN, shape=Shape())
+"""Its network is not known: its size alone tells what it needs."""
 BFLOAT16 = ("avx2", "avx512f", "avx512_bf16")
 CPU = Hardware(profile="cpu", os="linux", arch="x86_64", cores=2, memory_gib=24, isa=BFLOAT16, gpus=0)
 H100 = Hardware(profile="h100", os="linux", gpus=1, gpu=Gpu(vendor="nvidia", compute_capability="9.0", driver="580.1"))

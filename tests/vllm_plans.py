@@ -8,18 +8,13 @@ import msgspec
 from plans import SMOLLM2
 
 from xinfer import engines
-from xinfer.catalog import Shape, Spec
+from xinfer.catalog import Spec
 from xinfer.engines import Job
 from xinfer.facts import Gpu, Hardware
 from xinfer.plan import LaunchPlan
 from xinfer.spec import Workload
 
 ENGINE = engines.get("vllm")
-QWEN2 = Spec(
-    family="qwen2-instruct", size="7", format="pytorch", quantization="none", hub="huggingface",
-    id="Qwen/Qwen2-7B-Instruct", context_length=32768,
-    shape=Shape(architecture="Qwen2ForCausalLM", layers=28, heads=28, kv_heads=4, head_dim=128),
-)  # fmt: skip
 CPU = Hardware(profile="cpu", os="linux", arch="x86_64", cores=2, memory_gib=24, gpus=0)
 H100 = Hardware(profile="h100", os="linux", gpus=1, gpu=Gpu(vendor="nvidia", compute_capability="9.0", driver="580.1"))
 

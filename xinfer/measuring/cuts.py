@@ -102,7 +102,7 @@ def _exact(sums: Sequence[int], singles: Sequence[str], start: int, length: Leng
     nonce = corpus.nonce(singles, run_id=run_id, index=index, length=min(corpus.NONCE, left)) if left else []
     left -= len(nonce)
     rest, used = _fitting(sums, start, left)
-    filling = corpus.cut(singles, start=corpus.number("filling", index) % len(singles), length=left - used)
+    filling = corpus.cut(singles, start=corpus.number("filling", index), length=left - used)
     return Cut(shared, nonce, rest + filling)
 
 

@@ -7,7 +7,8 @@ import shlex
 from typing import Any
 
 import pytest
-from llama_cpp_plans import HERE, INDEXES, QWEN2, plan, short
+from llama_cpp_plans import HERE, INDEXES, plan, short
+from plans import QWEN2_FILE as QWEN2
 
 PIP = "-m pip install --disable-pip-version-check"
 NATIVE = f"{PIP} -v --no-cache-dir --no-binary llama-cpp-python llama-cpp-python==0.3.36"

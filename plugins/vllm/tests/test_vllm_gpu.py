@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from plans import changed, flag, installs
-from vllm_plans import ENGINE, H100, QWEN2, gpus, plan
+from plans import QWEN2, changed, flag, installs
+from vllm_plans import ENGINE, H100, gpus, plan
 
 from xinfer.catalog import Shape
 from xinfer.errors import ConfigError
