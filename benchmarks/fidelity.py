@@ -30,7 +30,7 @@ from xinfer.environments import environment
 from xinfer.errors import XinferError
 from xinfer.loadgens import peers, running
 from xinfer.loadgens.peers import OWN, Loadgen, Place
-from xinfer.measuring import load, metrics, validity
+from xinfer.measuring import corpus, load, metrics, validity
 from xinfer.measuring.client import Target
 from xinfer.running.runner import running as serving
 from xinfer.spec import Workload
@@ -76,6 +76,8 @@ class Seen(msgspec.Struct, frozen=True):
     output_tps: float
     says: tuple[str, ...] = ()
     """What it said itself against its numbers."""
+    prompts: tuple[str, ...] = ()
+    """The fingerprints of the measured requests' prompts, where the client tells them."""
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -110,12 +112,24 @@ def truth(served: Sequence[Served]) -> Seen:
     )
 
 
-def cost(tree: tree_cpu.TreeCpu, measured: Sequence[Served], served: Sequence[Served]) -> tuple[float, ...]:
+def measured(served: Sequence[Served], requests: int, prompts: Sequence[str]) -> list[Served]:
+    """Return the measured ones of all requests: those with the prompts, or, where no prompts are told, the last.
+
+    Where a warm-up flows into the measured part, the last of it may arrive after the first measured request: it goes
+    out on a new connection, which the server has to accept, and the other on one that is open.
+    """
+    if not prompts:
+        return list(served[-requests:])
+    by_prompt = {corpus.fingerprint(msgspec.json.decode(one.prompt)): one for one in served}
+    return [by_prompt[prompt] for prompt in prompts]
+
+
+def cost(tree: tree_cpu.TreeCpu, counted: Sequence[Served], served: Sequence[Served]) -> tuple[float, ...]:
     """Return microseconds of CPU per token, all and the kernel's, between the first measured arrival and the last end.
 
     A warm-up that flows into the measured part has tokens in that time too, and they cost as much as the others.
     """
-    begin, end = min(one.received_ns for one in measured), max(one.sent[-1][0] for one in measured)
+    begin, end = min(one.received_ns for one in counted), max(one.sent[-1][0] for one in counted)
     tokens = sum(size for one in served for t, size in one.sent if begin <= t <= end)
     return tuple((after - before) * 1e6 / tokens for before, after in zip(tree.at(begin), tree.at(end), strict=True))
 
@@ -128,7 +142,10 @@ def own(argument: str) -> None:
     found = metrics.summarize(samples, workload)
     times = [_times([chunk.t_ns for chunk in one.chunks if chunk.is_token], one.t_send) for one in fine]
     says = tuple(flag.text for flag in validity.flags(samples, workload) if flag.id.startswith("client"))
-    seen = Seen(tuple(t for t, _ in times), tuple(t for _, t in times), found.output_tps_full or 0.0, says)
+    seen = Seen(
+        tuple(t for t, _ in times), tuple(t for _, t in times), found.output_tps_full or 0.0, says,
+        prompts=tuple(sample.prompt_hash for sample in samples.measured),
+    )  # fmt: skip
     Path(file).write_bytes(msgspec.json.encode(seen))
 
 
@@ -181,10 +198,10 @@ def measure(client: str, loadgen: Loadgen | None, name: str, server: Remote, tur
         except (XinferError, subprocess.CalledProcessError) as error:
             return Row(client, name, turn, client, error=str(error), seconds=time.perf_counter() - begun_s)
     served = server.log()
-    measured = [one for one in served if one.max_tokens == TOKENS and one.sent][-at.requests :]
-    cpu_us, kernel_us = cost(tree, measured, served)
+    counted = measured([one for one in served if one.max_tokens == TOKENS and one.sent], at.requests, seen.prompts)
+    cpu_us, kernel_us = cost(tree, counted, served)
     return Row(
-        client, name, turn, source, truth=truth(measured), seen=seen, cpu_us_per_token=cpu_us,
+        client, name, turn, source, truth=truth(counted), seen=seen, cpu_us_per_token=cpu_us,
         kernel_us_per_token=kernel_us, cpu_s=tree.total_s, seconds=time.perf_counter() - begun_s,
     )  # fmt: skip
 

@@ -11,9 +11,10 @@ import fidelity_table
 import plain_loop
 import pytest
 import tree_cpu
-from fidelity import Row, Seen, cost, truth
+from fidelity import Row, Seen, cost, measured, truth
 from tree_cpu import Used
 
+from xinfer.measuring.corpus import fingerprint
 from xinfer.spec import Workload
 from xinfer.testing.reference_server import Behaviour, Served, serving
 
@@ -33,13 +34,21 @@ def test_the_truth_is_what_the_server_logged() -> None:
     assert true.output_tps == pytest.approx(6 / 0.195)
 
 
+def test_the_measured_requests_are_known_by_their_prompts() -> None:
+    """A request of the warm-up that arrives late is none of them; a client that tells no prompts gets the last."""
+    first, warm, last = served(0, 50), served(1, 60), served(2, 70)
+    first.prompt, warm.prompt, last.prompt = "[1,2]", "[3,4]", "[5,6]"
+    assert measured([first, warm, last], 2, [fingerprint([1, 2]), fingerprint([5, 6])]) == [first, last]
+    assert measured([first, warm, last], 2, []) == [warm, last]
+
+
 def test_the_cost_is_taken_between_the_first_arrival_and_the_last_token() -> None:
     """CPU before and after is not counted, and all tokens in between are, those of the warm-up too."""
     tree = tree_cpu.TreeCpu(None)
     tree.instants = [0, 100 * MS, 200 * MS, 300 * MS]
     tree.sums = [Used(5.0, 2.0), Used(5.0, 2.0), Used(5.1, 2.04), Used(9.0, 3.0)]
-    warm, measured = served(0, 50, 99, 110, 120), served(100, 150, 200)
-    assert cost(tree, [measured], [warm, measured]) == pytest.approx((0.1 / 4 * 1e6, 0.04 / 4 * 1e6))
+    warm, counted = served(0, 50, 99, 110, 120), served(100, 150, 200)
+    assert cost(tree, [counted], [warm, counted]) == pytest.approx((0.1 / 4 * 1e6, 0.04 / 4 * 1e6))
 
 
 def test_use_is_interpolated_between_two_readings() -> None:
