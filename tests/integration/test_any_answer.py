@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import accumulate, pairwise
 
 import pytest
@@ -11,7 +11,7 @@ import uvloop
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from xinfer.measuring import client, stream
+from xinfer.measuring import arrivals, client, stream
 from xinfer.measuring.client import Client, Exchange, Target, explain, judge
 from xinfer.measuring.stream import Reply
 from xinfer.measuring.wire import Recording
@@ -20,6 +20,7 @@ from xinfer.testing.reference_events import Asked
 from xinfer.testing.reference_script import script
 from xinfer.testing.reference_server import ReferenceServer, serving
 
+LOOPS = [uvloop.new_event_loop, *([arrivals.Loop] if arrivals.AVAILABLE else [])]
 TIMEOUT_S = 0.3
 SLACK_S = 5.0
 NAMES = {"closed early", "garbage", "timeout", "stalled", "error in stream", "too large"}
@@ -131,8 +132,11 @@ def server() -> Iterator[ReferenceServer]:
         yield one
 
 
+@pytest.mark.parametrize("make_loop", LOOPS)
 @pytest.mark.parametrize("ending", [None, "reset", "stall"])
-def test_every_answer_ends(server: ReferenceServer, ending: str | None) -> None:
+def test_every_answer_ends(
+    server: ReferenceServer, ending: str | None, make_loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
     """Closed, reset or left open: no longer than the time-out, named or whole, and no connection is left behind."""
 
     async def ask(target: Target) -> Exchange:
@@ -146,7 +150,7 @@ def test_every_answer_ends(server: ReferenceServer, ending: str | None) -> None:
         assert wire.opened == set()
         return exchange
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=make_loop) as runner:
 
         @settings(
             max_examples=40 if ending == "stall" else 200,

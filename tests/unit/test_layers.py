@@ -32,7 +32,7 @@ ROOMS = {
     "limits naming gguf safetensors packing keeping network files contents fetched web hub source": "sources",
     "news remedies steps locks packages environment storage removal": "environments",
     "weights server runner deadline": "running",
-    "processes usage resources corpus samples framing wire stream client schedule metronome "
+    "processes usage resources corpus samples framing arrivals wire stream client schedule metronome "
     "orders worker tokens vocabulary cuts capabilities prompts placing crew capacity load distribution statistics "
     "validity metrics quantity": "measuring",
     "work tensors ceilings roofline conditions": "measuring",

@@ -12,10 +12,11 @@ import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xinfer.measuring import client, stream, wire
+from xinfer.measuring import arrivals, client, stream, wire
 from xinfer.measuring.client import judge
 from xinfer.measuring.wire import Connection, Recording, Wire, reason
 
+LOOPS = [uvloop.new_event_loop, *([arrivals.Loop] if arrivals.AVAILABLE else [])]
 HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 PLAIN_HEAD = b"HTTP/1.1 200 OK\r\n\r\n"
 WORD = b'data: {"choices":[{"text":" [DONE]\\ndata: [DONE]\\n"}]}\n\n'
@@ -340,7 +341,8 @@ def test_many_responses_at_once_have_less_room_each(
     run(act)
 
 
-def test_a_time_out_while_connecting_leaves_no_connection() -> None:
+@pytest.mark.parametrize("make_loop", LOOPS)
+def test_a_time_out_while_connecting_leaves_no_connection(make_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
     """Wherever it falls."""
 
     async def act() -> None:
@@ -352,5 +354,5 @@ def test_a_time_out_while_connecting_leaves_no_connection() -> None:
         assert wire.opened == set()
         server.close()
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=make_loop) as runner:
         runner.run(act())

@@ -14,6 +14,7 @@ import time
 from array import array
 from typing import TYPE_CHECKING, Any, cast
 
+from xinfer.measuring import arrivals
 from xinfer.measuring.framing import Framing
 
 if TYPE_CHECKING:
@@ -67,6 +68,8 @@ class Recording:
 class Connection(asyncio.Protocol):
     """One connection, which carries one exchange at a time."""
 
+    __slots__ = ("_fed", "_framing", "_grace", "_looks", "_most", "_over", "_recording", "_transport", "_wire")
+
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
         self._transport: asyncio.Transport | None = None
@@ -98,12 +101,15 @@ class Connection(asyncio.Protocol):
                 self._end()
 
     def data_received(self, data: bytes) -> None:
-        """Stamp and keep; look closer only at what may be an end."""
-        t_ns = time.perf_counter_ns()
+        """Take what nobody has stamped yet."""
+        self.arrived(data, time.perf_counter_ns())
+
+    def arrived(self, data: bytes | memoryview, t_ns: int) -> bool:
+        """Keep what arrived, and when; look closer at what may be an end alone, and say whether that was done."""
         recording = self._recording
         if recording is None:
             self.drop()  # nobody had asked
-            return
+            return True
         raw = recording.raw
         raw += data
         size = len(raw)
@@ -111,6 +117,8 @@ class Connection(asyncio.Protocol):
         recording.counts.append(size)
         if raw.endswith(ENDS) or self._looks or size > self._most:
             self._look(recording, t_ns, len(data))
+            return True
+        return False
 
     def _look(self, recording: Recording, t_ns: int, size: int) -> None:
         """Find out whether the response is over."""
@@ -240,9 +248,13 @@ class Wire:
 
     async def _open(self, address: str) -> Connection:
         connection = Connection(self)
+        loop = asyncio.get_running_loop()
+        if isinstance(loop, arrivals.Loop) and self._tls is None:
+            await loop.open(connection, address, self._port)
+            return connection
         options: dict[str, Any] = {"ssl": self._tls, "server_hostname": self._host} if self._tls else {}
         try:
-            await asyncio.get_running_loop().create_connection(lambda: connection, address, self._port, **options)
+            await loop.create_connection(lambda: connection, address, self._port, **options)
         except asyncio.CancelledError:
             self.opened.discard(connection)  # uvloop closes it without a word
             raise
