@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -37,7 +38,7 @@ from xinfer.spec import Workload
 from xinfer.testing.reference_server import Behaviour, Remote, spawned
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from xinfer.flow import Planned
     from xinfer.testing.reference_server import Served
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 SERVER_CORE, CLIENT_CORE = 0, 1
 TOKENS = 128
 ANY = Workload(name="any", input_tokens=1, output_tokens=1)
-PLAIN = "plain-loop"
+PLAIN, RESTED = "plain-loop", "rested-loop"
 CLIENTS = (OWN, PLAIN, "vllm-bench", "guidellm", "aiperf", "sglang-bench")
 NS = 1_000_000_000
 
@@ -149,11 +150,11 @@ def own(argument: str) -> None:
     Path(file).write_bytes(msgspec.json.encode(seen))
 
 
-def plain(argument: str) -> None:
+def plain(argument: str, *, rests: bool = False) -> None:
     """Be a loop that does nothing but stamp, in the same way."""
     url, workload, file = msgspec.json.decode(argument, type=tuple[str, Workload, str])
     gc.disable()
-    recordings = plain_loop.recordings(url, workload)
+    recordings = plain_loop.recordings(url, workload, rests=rests)
     stamps = [plain_loop.stamps(recording) for recording in recordings]
     times = [_times(each, recording.t_send) for each, recording in zip(stamps, recordings, strict=True)]
     rate = len(recordings) * TOKENS * NS / (max(each[-1] for each in stamps) - recordings[0].t_send)
@@ -165,7 +166,7 @@ def _times(stamps: Sequence[int], t_send: int) -> tuple[float, float]:
     return (stamps[0] - t_send) / NS, (stamps[-1] - stamps[0]) / (TOKENS - 1) / NS
 
 
-OURS = {OWN: own, PLAIN: plain}
+OURS: dict[str, Callable[[str], None]] = {OWN: own, PLAIN: plain, RESTED: partial(plain, rests=True)}
 
 
 def drive(client: str, loadgen: Loadgen | None, url: str, workload: Workload, directory: Path) -> tuple[str, Seen]:
@@ -290,7 +291,7 @@ def main() -> None:
     """Run what was asked for; the table goes to standard output."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--clients", nargs="+", default=CLIENTS, choices=CLIENTS)
+    parser.add_argument("--clients", nargs="+", default=CLIENTS, choices=(*CLIENTS, RESTED))
     parser.add_argument("--loads", nargs="+", default=list(LOADS), choices=LOADS)
     parser.add_argument("--engine", help="compare with vLLM's client on this real engine instead")
     parser.add_argument("--json", type=Path, help="keep every row here")

@@ -24,10 +24,10 @@ AIPerf too (with the server's token count); for SGLang it is computed from the g
 [DONE]. tokens/s is all tokens over the time from the first request to the end of the last: the tool's own figure, for
 GuideLLM and AIPerf computed from the times of their requests. CPU is that of the client's whole tree of processes
 between the first measured request's arrival and the last one's end, read from the kernel's clock of each process, over
-all tokens of that time; importing is not in it. In brackets is what of it the system takes, to receive and to wake:
-that is saved in no language. plain-loop is no client but epoll, recv and a stamp, in Python: what a client takes beyond
-it is the client's own work. Full speed is 16 streams from a server that does not wait. "Says so": whether the tool
-itself warns, where its median TTFT is more than 5 ms off, or TPOT or tokens/s more than 3 %."""
+all tokens of that time; importing is not in it. In brackets is what of it the system takes, to receive and to wake.
+plain-loop is no client but epoll, recv and a stamp, in Python, for each token as it comes; xinfer rests while much
+comes, and has its stamps from the kernel. Full speed is 16 streams from a server that does not wait. "Says so": whether
+the tool itself warns, where its median TTFT is more than 5 ms off, or TPOT or tokens/s more than 3 %."""
 
 
 def quantile(values: Iterable[float], p: float) -> float:

@@ -96,14 +96,15 @@ def test_what_the_kernel_does_is_told_apart(work: str, is_kernels: bool) -> None
     assert (tree.sums[-1].kernel > 0.5 * tree.total_s) == is_kernels
 
 
-def test_the_plain_loop_sends_and_keeps_what_a_client_would() -> None:
+@pytest.mark.parametrize("rests", [False, True])
+def test_the_plain_loop_sends_and_keeps_what_a_client_would(*, rests: bool) -> None:
     """The measured requests alone, each whole, with a stamp for every delivery; on Linux alone."""
     if sys.platform != "linux":
         assert not hasattr(plain_loop.select, "epoll")
         return
     workload = Workload(name="any", input_tokens=8, output_tokens=5, concurrency=2, requests=3, warmup=2)
     with serving(Behaviour()) as server:
-        found = plain_loop.recordings(server.url, workload)
+        found = plain_loop.recordings(server.url, workload, rests=rests)
         assert [one.prompt_tokens for one in server.log] == [8] * 6
     assert len(found) == 3
     for recording in found:
