@@ -78,7 +78,7 @@ class Seen(msgspec.Struct, frozen=True):
     says: tuple[str, ...] = ()
     """What it said itself against its numbers."""
     prompts: tuple[str, ...] = ()
-    """The fingerprints of the measured requests' prompts, where the client tells them."""
+    """The fingerprints of the prompts of the measured requests that succeeded, where the client tells them."""
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -145,7 +145,7 @@ def own(argument: str) -> None:
     says = tuple(flag.text for flag in validity.flags(samples, workload) if flag.id.startswith("client"))
     seen = Seen(
         tuple(t for t, _ in times), tuple(t for _, t in times), found.output_tps_full or 0.0, says,
-        prompts=tuple(sample.prompt_hash for sample in samples.measured),
+        prompts=tuple(sample.prompt_hash for sample in fine),
     )  # fmt: skip
     Path(file).write_bytes(msgspec.json.encode(seen))
 

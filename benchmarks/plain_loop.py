@@ -25,7 +25,6 @@ from xinfer.measuring.wire import Recording
 from xinfer.spec import Workload
 
 LAST = b"\r\n0\r\n\r\n"
-BUFFER_BYTES = 2**18
 
 
 class PlainLoop:
@@ -69,7 +68,7 @@ class PlainLoop:
     def _read(self, poller: select.epoll) -> None:
         """Stamp and keep what comes, until all has come."""
         sockets, under_way, now = {one.fileno(): one for one in self._sockets}, self._under_way, time.perf_counter_ns
-        buffer = memoryview(bytearray(BUFFER_BYTES))
+        buffer = memoryview(bytearray(arrivals.BUFFER_BYTES))
         while under_way:
             for number, _ in poller.poll():
                 size = sockets[number].recv_into(buffer)
@@ -91,7 +90,7 @@ class PlainLoop:
             self._under_way,
             arrivals.STAMP.unpack,
         )
-        buffers = [buffer := memoryview(bytearray(BUFFER_BYTES))]
+        buffers = [buffer := memoryview(bytearray(arrivals.BUFFER_BYTES))]
         while under_way:
             events, offset_ns = poller.poll(), arrivals.offset_ns()
             for number, _ in events:

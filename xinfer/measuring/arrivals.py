@@ -21,8 +21,6 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    Ready = list[tuple[selectors.SelectorKey, int]]
-
 AVAILABLE = sys.platform == "linux"
 SO_TIMESTAMPNS = 35
 """The option, and the kind of its messages (asm-generic/socket.h)."""
@@ -158,7 +156,7 @@ class Reader(selectors.BaseSelector):
         del self._lines[line.number]
         self._poller.unregister(line.number)
 
-    def select(self, timeout: float | None = None) -> Ready:
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """Read until the loop may have something to do, and return what it waits for itself."""
         wait_s = math.inf if timeout is None else max(0.0, timeout)
         end_s = time.monotonic() + wait_s
@@ -200,12 +198,14 @@ class Reader(selectors.BaseSelector):
             if not size:
                 line.lose(None)
                 is_due = True
-            elif said and not is_set:
+                continue
+            if said and not is_set:
                 seconds, nanoseconds = unpack(said[0][2])
+                t_ns = seconds * NS + nanoseconds + offset
                 stamped += 1
-                is_due = line.arrived(buffer[:size], seconds * NS + nanoseconds + offset) or is_due
             else:
-                is_due = line.arrived(buffer[:size], time.perf_counter_ns()) or is_due
+                t_ns = time.perf_counter_ns()
+            is_due = line.arrived(buffer[:size], t_ns) or is_due
         self._pace(stamped, is_due=is_due)
         return is_due
 

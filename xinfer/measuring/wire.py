@@ -206,6 +206,11 @@ class Wire:
         self.lingers = False
         """Whether the server was seen to say ``[DONE]`` and then not to end the stream."""
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether what comes can be read past a loop's transports: it is not encrypted."""
+        return self._tls is None
+
     async def exchange(self, request: bytes, *, timeout_s: float, t_sched: int | None = None) -> Recording:
         """Send one request and record its answer; every failure is part of what is returned."""
         recording = Recording(time.perf_counter_ns() if t_sched is None else t_sched)
@@ -249,7 +254,7 @@ class Wire:
     async def _open(self, address: str) -> Connection:
         connection = Connection(self)
         loop = asyncio.get_running_loop()
-        if isinstance(loop, arrivals.Loop) and self._tls is None:
+        if isinstance(loop, arrivals.Loop) and self.is_plain:
             await loop.open(connection, address, self._port)
             return connection
         options: dict[str, Any] = {"ssl": self._tls, "server_hostname": self._host} if self._tls else {}

@@ -16,7 +16,6 @@ import time
 from array import array
 from contextlib import suppress
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 import msgspec
 import uvloop
@@ -56,6 +55,11 @@ class Load:
         self.started: tuple[int, float] | None = None
         """Stamp, and CPU seconds of this process, when the first measured request's turn came."""
         self.ended = (0, 0.0)
+
+    @property
+    def loop_factory(self) -> Callable[[], asyncio.AbstractEventLoop]:
+        """What makes the loop that stamps best."""
+        return arrivals.Loop if arrivals.AVAILABLE and self._wire.is_plain else uvloop.new_event_loop
 
     async def run(self) -> None:
         """Do all phases, each from the instant on that all workers are told."""
@@ -210,18 +214,12 @@ def _settle(order: Order) -> None:
     gc.disable()
 
 
-def _loop_factory(order: Order) -> Callable[[], asyncio.AbstractEventLoop]:
-    """Choose the loop that stamps best; what is encrypted cannot be read past it."""
-    is_plain = urlsplit(order.target.url).scheme == "http"
-    return arrivals.Loop if arrivals.AVAILABLE and is_plain else uvloop.new_event_loop
-
-
 def main() -> None:
     """Work off one order."""
     order = msgspec.msgpack.decode(orders.receive(ORDERS), type=Order)
     load = Load(order)
     _settle(order)
-    with asyncio.Runner(loop_factory=_loop_factory(order)) as runner:
+    with asyncio.Runner(loop_factory=load.loop_factory) as runner:
         runner.run(load.run())
     batch: list[Sample] = []
     for sample in samples(order, load.recordings):
